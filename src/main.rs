@@ -1,0 +1,2 @@
+//! Gitmoor
+fn main() {}
