@@ -1,1 +1,3 @@
 //! Gitmoor
+
+pub mod domain;

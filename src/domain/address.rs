@@ -1,0 +1,1 @@
+//! Which IP addresses are not the public Internet.

@@ -1,0 +1,14 @@
+//! Plain data: what the product speaks of, parsed once so that inner code never re-checks.
+//!
+//! Nothing here waits, reads a file, or knows an encoding.
+
+pub mod address;
+pub mod base_url;
+pub mod connection;
+pub mod credential;
+pub mod event;
+pub mod page;
+pub mod repository;
+pub mod timestamp;
+pub mod verification;
+pub mod violation;
