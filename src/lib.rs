@@ -1,3 +1,5 @@
 //! Gitmoor
 
 pub mod domain;
+pub mod outbound;
+pub mod provider;

@@ -1,0 +1,269 @@
+//! JSON over HTTP for the drivers: building a request below the endpoint, reading a bounded answer.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use url::Url;
+
+use super::ProviderError;
+use crate::domain::connection::RateLimit;
+use crate::domain::timestamp::Timestamp;
+use crate::outbound::{Deadline, Redirects, Transport};
+
+/// The largest answer that is read where a driver names no other limit: a page of 100 rows has about 500 KiB.
+pub const DEFAULT_BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// Deepest nesting of an answer; the deepest recorded one has 7 levels.
+const MAX_JSON_DEPTH: usize = 64;
+/// Most values in one answer: 100 rows have about 15,000.
+const MAX_JSON_VALUES: usize = 4_000_000;
+
+/// One endpoint, with the headers that carry the credential, until one deadline.
+#[derive(Debug, Clone)]
+pub struct Api {
+    base: Url,
+    headers: HeaderMap,
+    transport: Transport,
+    deadline: Instant,
+}
+
+impl Api {
+    /// An endpoint at `base` (no slash at its end) whose calls carry `headers` and end by `deadline`.
+    #[must_use]
+    pub const fn new(base: Url, headers: HeaderMap, transport: Transport, deadline: Instant) -> Self {
+        Self { base, headers, transport, deadline }
+    }
+
+    /// The URL below which the calls go.
+    #[must_use]
+    pub const fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// A GET of the path below the base that `segments` make; each is percent-encoded as one segment, so a slash
+    /// in it becomes `%2F`.
+    #[must_use]
+    pub fn get(&self, segments: &[&str]) -> Call<'_> {
+        self.call(Method::GET, segments)
+    }
+
+    /// Like [`Self::get`], with another method.
+    #[must_use]
+    pub fn call(&self, method: Method, segments: &[&str]) -> Call<'_> {
+        self.call_at(self.base.clone(), method, segments)
+    }
+
+    /// Like [`Self::get`], below the parent of the base by `levels` segments: some providers keep a few calls
+    /// beside their API (GitLab: `{base}/oauth/token/info` beside `{base}/api/v4`).
+    #[must_use]
+    pub fn get_above(&self, levels: usize, segments: &[&str]) -> Call<'_> {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            for _ in 0..levels {
+                path.pop();
+            }
+        }
+        self.call_at(url, Method::GET, segments)
+    }
+
+    fn call_at(&self, mut url: Url, method: Method, segments: &[&str]) -> Call<'_> {
+        // An endpoint is http(s), so it always can be a base; its path has no empty last segment to keep.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        Call {
+            api: self,
+            method,
+            url,
+            headers: self.headers.clone(),
+            redirects: Redirects::Follow,
+            limit: DEFAULT_BODY_LIMIT,
+        }
+    }
+}
+
+/// One request that is being put together.
+#[derive(Debug)]
+#[must_use]
+pub struct Call<'a> {
+    api: &'a Api,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    redirects: Redirects,
+    limit: usize,
+}
+
+impl Call<'_> {
+    /// Adds one parameter to the query.
+    pub fn query(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value.as_ref());
+        self
+    }
+
+    /// Sets a header.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Leaves redirects to the caller instead of following those of the same origin.
+    pub const fn return_redirects(mut self) -> Self {
+        self.redirects = Redirects::Return;
+        self
+    }
+
+    /// Reads at most `bytes` of the answer instead of [`DEFAULT_BODY_LIMIT`].
+    pub const fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Sends it and reads the whole answer, whatever its status. Cancel-safe: dropping it drops the call.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong below HTTP, a rate limit, and an answer over the limit. A status of 500 and above
+    /// is [`ProviderError::Failed`]; every other status is for the driver to read.
+    pub async fn send(mut self) -> Result<Answer, ProviderError> {
+        self.headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self
+            .url
+            .as_str()
+            .parse()
+            .map_err(|_| ProviderError::garbled("the request would have no valid URI"))?;
+        *request.headers_mut() = self.headers;
+        request.extensions_mut().insert(Deadline(self.api.deadline));
+        request.extensions_mut().insert(self.redirects);
+        let (head, body) = self.api.transport.send(request).await?.into_parts();
+        if head.status.is_server_error() {
+            return Err(ProviderError::Failed {
+                problem: "it answered with a server error",
+                status: Some(head.status.as_u16()),
+            });
+        }
+        let body = body.collect(self.limit).await?;
+        let rate_limit = head.extensions.get::<RateLimit>().copied();
+        Ok(Answer { status: head.status, headers: head.headers, body, rate_limit })
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status, below 500.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its decoded body.
+    pub body: Bytes,
+    /// What its headers said of the quota.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl Answer {
+    /// A header as text, if it is there once and is visible ASCII.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether the body says that it is JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+            essence == "application/json" || essence.ends_with("+json")
+        })
+    }
+
+    /// The body as `T`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::Failed`] for anything that is not JSON of that shape, nested deeper than 64
+    /// levels, or of more than four million values.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
+        let garbled = |problem| ProviderError::Failed { problem, status: Some(self.status.as_u16()) };
+        check_shape(&self.body).map_err(garbled)?;
+        serde_json::from_slice(&self.body)
+            .map_err(|_| garbled("its answer is not the JSON that it documents"))
+    }
+
+    /// The server's clock, from the `Date` header.
+    #[must_use]
+    pub fn date(&self) -> Option<Timestamp> {
+        let text = self.headers.get(DATE)?.to_str().ok()?;
+        let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok().map(Timestamp::from_unix_seconds)
+    }
+}
+
+/// Bounds the nesting and the number of values before a parser builds anything.
+fn check_shape(body: &[u8]) -> Result<(), &'static str> {
+    let (mut depth, mut values) = (0_usize, 0_usize);
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                // Skips the string; an escaped character can be a quotation mark.
+                while let Some(inner) = bytes.next() {
+                    match inner {
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                values += 1;
+                if depth > MAX_JSON_DEPTH {
+                    return Err("its JSON is nested too deeply");
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' => values += 1,
+            _ => {}
+        }
+        if values > MAX_JSON_VALUES {
+            return Err("its JSON has too many values");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Answer {
+        Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            rate_limit: None,
+        }
+    }
+
+    #[test]
+    fn h18_deep_json_is_refused_before_it_is_parsed() {
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        assert!(answer(&deep).json::<serde_json::Value>().is_err());
+        let fits = "[".repeat(64) + &"]".repeat(64);
+        assert!(answer(&fits).json::<serde_json::Value>().is_ok());
+        let many = format!("[{}[]]", "[],".repeat(10_000_000));
+        assert!(answer(&many).json::<serde_json::Value>().is_err());
+    }
+
+    #[test]
+    fn brackets_in_strings_do_not_count() {
+        let text = format!("[\"{}\\\"{}\"]", "[".repeat(100), "[".repeat(100));
+        assert!(answer(&text).json::<Vec<String>>().is_ok());
+    }
+}

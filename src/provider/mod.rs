@@ -1,0 +1,296 @@
+//! The Git hosts: one trait, one file for each kind of host, and what they share.
+//!
+//! A driver is stateless. It knows URLs, headers, paths and JSON of one provider, and turns its answers
+//! into plain data; everything else (connecting, waiting, retrying, walking pages) is shared.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use url::Url;
+
+use crate::domain::base_url::BaseUrl;
+use crate::domain::connection::{Hosting, RateLimit, Scope};
+use crate::domain::credential::{
+    Account, Capabilities, CapabilityType, Credential, CredentialKind, ExpireTimeSource,
+};
+use crate::domain::page::{Cursor, Page};
+use crate::domain::repository::{Namespace, Permission, Repository};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::verification::CheckResult;
+use crate::domain::violation::{FieldViolation, Refusal};
+
+pub mod api;
+pub mod error;
+pub mod session;
+
+pub use error::{ProviderError, RejectionCause};
+
+use api::Api;
+
+/// One kind of Git host.
+///
+/// Every call ends by the deadline of its [`Api`]. Dropping a future cancels the call behind it.
+#[async_trait]
+pub trait Provider: Send + Sync + std::fmt::Debug {
+    /// What can be said of the provider without asking it.
+    fn about(&self) -> &'static About;
+
+    /// The endpoints that `base_url` (`None`: the provider's own cloud) and `scope` can mean, best guess
+    /// first. With more than one, [`Provider::answers`] decides.
+    ///
+    /// # Errors
+    ///
+    /// Violations of `connection.base_url` and `connection.scope.*`.
+    fn endpoints(
+        &self,
+        base_url: Option<&BaseUrl>,
+        scope: &Scope,
+    ) -> Result<Vec<Endpoint>, Vec<FieldViolation>>;
+
+    /// Whether the provider answers below the endpoint of `api`. Only asked where a URL leaves it open.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint could not be asked.
+    async fn answers(&self, api: &Api) -> Result<bool, ProviderError>;
+
+    /// Refuses a credential of a form that the provider does not have.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, about `credential`.
+    fn accepts(&self, credential: &Credential) -> Result<(), Refusal>;
+
+    /// Adds the headers that carry the credential, marked as sensitive.
+    fn authorize(&self, credential: &Credential, headers: &mut HeaderMap);
+
+    /// Runs the provider's own checks: does the token work, whose is it, what may it do, until when.
+    /// A failed check is in the answer, not an error.
+    async fn inspect(&self, api: &Api, wanted: &[CapabilityType]) -> Inspection;
+
+    /// One page of the places that hold repositories; `at` is `None` for the first one.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProviderError`].
+    async fn namespaces(
+        &self,
+        api: &Api,
+        list: &List,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Namespace>, ProviderError>;
+
+    /// One page of repositories; `at` is `None` for the first one.
+    ///
+    /// With [`Walk::Chain`] the answer has at most one following cursor and about `list.page_size` rows.
+    /// With [`Walk::Fan`] it may have many, and the driver takes the largest pages that the provider has.
+    /// Filters are hints: a driver applies what the provider can filter exactly or as a superset, and
+    /// [`List::keeps`] decides for each row afterwards.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProviderError`].
+    async fn repositories(
+        &self,
+        api: &Api,
+        list: &List,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Repository>, ProviderError>;
+
+    /// The repository of that stable id.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::NotFound`] if the token sees none of that id; see [`ProviderError`].
+    async fn repository(&self, api: &Api, id: &str) -> Result<Repository, ProviderError>;
+
+    /// The repository of that full name or clone URL.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::NotFound`] if the token sees none there, or the clone URL is of another host; see
+    /// [`ProviderError`].
+    async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError>;
+}
+
+/// What can be said of a provider without asking it.
+#[derive(Debug)]
+pub struct About {
+    /// Its id in resource names, such as `gitlab`.
+    pub id: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// Its own cloud; empty if it has none.
+    pub cloud_base_url: &'static str,
+    /// The credentials that it accepts.
+    pub credential_kinds: &'static [CredentialKindAbout],
+    /// The scopes that each capability needs.
+    pub capability_scopes: &'static [(CapabilityType, &'static [&'static str])],
+    /// The lowest server version that is supported; empty for a cloud alone.
+    pub minimum_server_version: &'static str,
+    /// The webhook events that it can send, as names of `WebhookEventType`.
+    pub webhook_events: &'static [&'static str],
+    /// Whether it tells when a token ends.
+    pub tells_expiry: bool,
+    /// Whether it tells the scopes of a token.
+    pub tells_scopes: bool,
+    /// The most rows that it gives in one page.
+    pub max_page_size: i32,
+    /// Its own documentation.
+    pub documentation_urls: &'static [&'static str],
+    /// How many calls may be under way side by side for one connection.
+    pub concurrency: usize,
+    /// How long one attempt may take to the head of its answer.
+    pub attempt_timeout: std::time::Duration,
+}
+
+/// A kind of credential and the fields that a form for it has.
+#[derive(Debug)]
+pub struct CredentialKindAbout {
+    /// Which kind.
+    pub kind: CredentialKind,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What must be asked for.
+    pub fields: &'static [CredentialFieldAbout],
+}
+
+/// One field of a form for a credential.
+#[derive(Debug)]
+pub struct CredentialFieldAbout {
+    /// The field of the message, such as `token`.
+    pub name: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What belongs there.
+    pub description: &'static str,
+    /// Whether it must be filled.
+    pub required: bool,
+    /// Whether it must not be shown.
+    pub secret: bool,
+}
+
+/// Where an instance is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The canonical URL below which the API calls go, without a slash at its end; with the provider it
+    /// is the instance.
+    pub api_url: Url,
+    /// Who runs it.
+    pub hosting: Hosting,
+}
+
+/// What a driver found about a token.
+#[derive(Debug, Clone, Default)]
+pub struct Inspection {
+    /// Whose token it is; `None` if an accepted token may not ask.
+    pub account: Option<Account>,
+    /// What the provider said that the token may do.
+    pub granted_scopes: Vec<String>,
+    /// What the wanted capabilities need beyond that.
+    pub missing_scopes: Vec<String>,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// When it ends.
+    pub expire_time: Option<Timestamp>,
+    /// Who said so.
+    pub expire_time_source: ExpireTimeSource,
+    /// The server's version; empty if it did not tell.
+    pub server_version: String,
+    /// What the provider last said of its quota.
+    pub rate_limit: Option<RateLimit>,
+    /// One result for each check from `PROVIDER_MATCH` to `WEBHOOKS`.
+    pub checks: Vec<CheckResult>,
+    /// The provider's own clock, from the `Date` header of its last answer.
+    pub server_time: Option<Timestamp>,
+    /// The first thing that makes the connection unusable; `None` if it can be used for something.
+    pub failure: Option<ProviderError>,
+}
+
+/// How a listing is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walk {
+    /// One page after the other, so that a caller can stop at each and come back.
+    Chain,
+    /// All of them, side by side where the provider allows it.
+    Fan,
+}
+
+/// What a listing is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Case-insensitive substring of the full name; empty for all.
+    pub query: String,
+    /// Exactly this `Repository::namespace`; empty for all.
+    pub namespace: String,
+    /// Archived ones too.
+    pub include_archived: bool,
+    /// At least this permission; `Unknown` for all.
+    pub min_permission: Permission,
+    /// The projects or workspaces that the connection is limited to.
+    pub scope: Scope,
+    /// How many rows a page should have, with [`Walk::Chain`].
+    pub page_size: usize,
+    /// How it is read.
+    pub walk: Walk,
+}
+
+impl List {
+    /// Whether a row belongs to the listing, whatever the provider filtered.
+    #[must_use]
+    pub fn keeps(&self, repository: &Repository) -> bool {
+        (self.query.is_empty() || contains_ignoring_case(&repository.full_name, &self.query))
+            && (self.namespace.is_empty() || repository.namespace == self.namespace)
+            && (self.include_archived || repository.archived != Some(true))
+            && (self.min_permission == Permission::Unknown || repository.permission >= self.min_permission)
+    }
+
+    /// Whether a namespace belongs to the listing: its full path holds the query.
+    #[must_use]
+    pub fn keeps_namespace(&self, namespace: &Namespace) -> bool {
+        self.query.is_empty() || contains_ignoring_case(&namespace.full_path, &self.query)
+    }
+}
+
+fn contains_ignoring_case(text: &str, part: &str) -> bool {
+    caseless::default_case_fold_str(text).contains(&caseless::default_case_fold_str(part))
+}
+
+/// How one repository is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// By namespace and name.
+    FullName(String),
+    /// By any form of clone URL that the provider shows.
+    CloneUrl(String),
+}
+
+/// The providers that this program knows.
+#[derive(Debug)]
+pub struct Providers(BTreeMap<&'static str, Box<dyn Provider>>);
+
+impl Providers {
+    /// All of them.
+    #[must_use]
+    pub fn builtin() -> Self {
+        Self::of([])
+    }
+
+    /// The given ones.
+    #[must_use]
+    pub fn of(providers: impl IntoIterator<Item = Box<dyn Provider>>) -> Self {
+        Self(providers.into_iter().map(|provider| (provider.about().id, provider)).collect())
+    }
+
+    /// The provider of that id.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<&dyn Provider> {
+        self.0.get(id).map(AsRef::as_ref)
+    }
+
+    /// All of them, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Provider> {
+        self.0.values().map(AsRef::as_ref)
+    }
+}

@@ -1,0 +1,1 @@
+//! Walking pages: one ordered stream over the pages of any provider.

@@ -1,0 +1,210 @@
+//! What must outlive the process: records, their unique names, audit events, remembered requests.
+//!
+//! A backend is one file beside this one. All of them run the same conformance suite
+//! (`tests/it/store.rs`), so what is promised here is promised by each.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, Revision, TenantId};
+use crate::domain::credential::Sealed;
+use crate::domain::event::Event;
+use crate::domain::timestamp::Timestamp;
+
+pub mod memory;
+pub mod record;
+pub mod sled;
+
+/// A place that keeps records. Reads see every commit that was acknowledged before they began.
+///
+/// Dropping a future of a read has no effect; dropping one of [`Store::commit`] leaves it open
+/// whether the commit happens, but never half of it.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// The connection of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`]; [`StoreError::Unreadable`] if its record does not decode.
+    async fn connection(&self, name: &ConnectionName) -> Result<Arc<ConnectionRecord>, StoreError>;
+
+    /// At most `limit` connections of one tenant in the order of their ids, after the id `after`. A
+    /// record that does not decode is an entry of its own and stops nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn connections(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError>;
+
+    /// Which connection of the tenant has that folded display name at that provider, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn name_owner(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        folded: &str,
+    ) -> Result<Option<ConnectionId>, StoreError>;
+
+    /// Whether an id was ever used in the tenant, by a connection that exists or by one that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn id_taken(&self, name: &ConnectionName) -> Result<bool, StoreError>;
+
+    /// What was remembered for a request id of the tenant, if anything.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn remembered(&self, tenant: &TenantId, request_id: &str) -> Result<Option<Remembered>, StoreError>;
+
+    /// At most `limit` audit events of one tenant, oldest first, after the sequence number `after` (0: from
+    /// the start), each with its sequence number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; [`StoreError::Unreadable`] at the first event that does not decode.
+    async fn events(&self, tenant: &TenantId, after: u64, limit: usize) -> Result<Vec<(u64, Event)>, StoreError>;
+
+    /// The service's own sealed secret, if one was committed; see [`Change::Identify`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn identity(&self) -> Result<Option<Sealed>, StoreError>;
+
+    /// Makes all the changes or none of them. When it returns `Ok`, they are on disk and survive a
+    /// power cut (a backend without a disk: as long as the process).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NameTaken`], [`StoreError::IdTaken`], [`StoreError::Stale`], [`StoreError::NotFound`] or
+    /// [`StoreError::RequestRemembered`] if a change does not fit what is stored: nothing was changed.
+    /// [`StoreError::Unavailable`] if the disk refuses.
+    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+
+    /// Forgets remembered requests made before `before`. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn forget_requests(&self, before: Timestamp) -> Result<usize, StoreError>;
+
+    /// Waits until everything committed so far is on disk and no more is accepted: the last call before
+    /// the process ends. Later commits fail with [`StoreError::Unavailable`].
+    async fn close(&self);
+}
+
+/// One row of a listing.
+pub type Listed = Result<Arc<ConnectionRecord>, UnreadableRecord>;
+
+/// A record that is there but does not decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableRecord {
+    /// Its key, as text for an operator.
+    pub key: String,
+    /// Why it does not decode, without any of its content.
+    pub problem: RecordProblem,
+}
+
+/// Why a stored record does not decode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordProblem {
+    /// Its bytes are not what was written.
+    #[error("the record is damaged")]
+    Damaged,
+    /// A newer version of this program wrote it.
+    #[error("the record has format version {found}, this program knows up to {known}; run the newer version")]
+    TooNew {
+        /// The version that was found.
+        found: u8,
+        /// The newest version that this program knows.
+        known: u8,
+    },
+}
+
+/// One part of a commit.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Adds a connection and claims its id and its folded display name. Its revision must be 1.
+    Insert(Box<ConnectionRecord>),
+    /// Replaces a connection, and moves its name claim if the name changed. The record carries the
+    /// revision that it will have, which must be `expected` plus one.
+    Replace {
+        /// The record as it will be.
+        record: Box<ConnectionRecord>,
+        /// The revision that must be stored now.
+        expected: Revision,
+    },
+    /// Removes a connection and frees its display name; its id stays taken for ever.
+    Remove {
+        /// Which one.
+        name: ConnectionName,
+        /// The revision that must be stored now.
+        expected: Revision,
+    },
+    /// Appends an audit event and gives it the next sequence number of its tenant, from 1 on.
+    Append(Event),
+    /// Remembers a request id and its answer.
+    Remember(Remembered),
+    /// Stores the service's own sealed secret, unless one is stored ([`StoreError::RequestRemembered`] is not
+    /// used for that: an existing one is simply kept and the commit goes on).
+    Identify(Sealed),
+}
+
+/// What is kept of a request that changed something, so that its repetition has no second effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Whose request it was.
+    pub tenant: TenantId,
+    /// The id that the caller gave it.
+    pub request_id: String,
+    /// A keyed hash of method and content: tells a repetition from a reuse.
+    pub fingerprint: Vec<u8>,
+    /// What was answered: the encoded response message.
+    pub answer: Vec<u8>,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such record.
+    #[error("no such record")]
+    NotFound,
+    /// Another connection of the tenant and provider has that display name.
+    #[error("the display name is taken")]
+    NameTaken {
+        /// The connection that has it.
+        owner: ConnectionId,
+    },
+    /// The id is or was used.
+    #[error("the id is taken")]
+    IdTaken,
+    /// Somebody else wrote the record in between.
+    #[error("the record has another revision than expected")]
+    Stale,
+    /// The request id was remembered in between.
+    #[error("the request id is remembered already")]
+    RequestRemembered,
+    /// The record is there but does not decode.
+    #[error("record {}: {}", .0.key, .0.problem)]
+    Unreadable(UnreadableRecord),
+    /// The store cannot work: the disk refuses, or it was closed.
+    #[error("the store is not available: {problem}")]
+    Unavailable {
+        /// What happened, naming the file; no content of records.
+        problem: String,
+    },
+}
