@@ -2,4 +2,5 @@
 
 pub mod domain;
 pub mod outbound;
+pub mod proto;
 pub mod provider;
