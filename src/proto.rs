@@ -25,6 +25,7 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("gitm
 
 impl v1::ErrorReason {
     /// The bare name as it stands in `google.rpc.ErrorInfo.reason`: `INVALID_FIELDS`.
+    #[must_use]
     pub fn bare_name(self) -> &'static str {
         let name = self.as_str_name();
         name.strip_prefix("ERROR_REASON_").unwrap_or(name)
