@@ -359,6 +359,9 @@ pub struct Connection {
     pub update_time: Timestamp,
     /// When it was last verified.
     pub last_verify_time: Option<Timestamp>,
+    /// Counts the changes that a reader can see, from 1 on; the etag is made of it. Bookkeeping (the time of the
+    /// last use) counts in [`ConnectionRecord::revision`] alone.
+    pub generation: u64,
 }
 
 impl Connection {
@@ -380,7 +383,7 @@ pub struct ConnectionRecord {
     pub connection: Connection,
     /// The secret, sealed.
     pub sealed: Sealed,
-    /// Counts the writes; the etag is made of it.
+    /// Counts the writes; the store compares it.
     pub revision: Revision,
 }
 
