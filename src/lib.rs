@@ -1,6 +1,8 @@
 //! Gitmoor
 
+pub mod clock;
 pub mod domain;
 pub mod outbound;
 pub mod proto;
 pub mod provider;
+pub mod seal;
