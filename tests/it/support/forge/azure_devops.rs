@@ -1,0 +1,836 @@
+//! The fake Azure DevOps, Services and Server: who asks, which version, projects and repositories.
+
+use std::io;
+use std::sync::Mutex;
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+use super::azure_data::{Code, Data, guid};
+use super::fault::SIGN_IN;
+use super::wire::{Query, Reply, Seen, decode};
+use super::{AzureConfig, COLLECTION, ForgeConfig, ORGANIZATION, lock};
+
+/// The tokens that the fake Azure DevOps knows. They look right and are worth nothing anywhere else.
+pub(crate) mod tokens {
+    /// Projects, code, hooks.
+    pub(crate) const GOOD: &str = "forgegoodpat000000000000000000000000000000000000001a";
+    /// The new form of 84 characters, same scopes.
+    pub(crate) const GOOD_LONG: &str =
+        "9ForgeGoodPat000000000000000000000000000000000000000000000000000000JQQJ99AAAAAZDO2aB1";
+    /// Code (read) only: projects are refused, repositories are not.
+    pub(crate) const READ_ONLY: &str = "forgecodeonly00000000000000000000000000000000000002a";
+    /// Projects only: repositories are refused.
+    pub(crate) const NO_CODE: &str = "forgenocode0000000000000000000000000000000000000003a";
+    /// Ended.
+    pub(crate) const EXPIRED: &str = "forgeexpired000000000000000000000000000000000000004a";
+    /// Taken back. It looks like every other dead token.
+    pub(crate) const REVOKED: &str = "forgerevoked000000000000000000000000000000000000005a";
+    /// Another person's.
+    pub(crate) const SECOND: &str = "forgesecond0000000000000000000000000000000000000006a";
+    /// An Entra access token of the first person: Bearer only.
+    pub(crate) const ENTRA: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJmb3JnZSI6dHJ1ZX0.c2ln";
+    /// What no organization knows.
+    pub(crate) const UNKNOWN: &str = "forgenobodyknows00000000000000000000000000000000007a";
+
+    /// Every token with what it is, for a person to read.
+    pub(crate) const ALL: &[(&str, &str)] = &[
+        (GOOD, "vso.project, vso.code"),
+        (GOOD_LONG, "the same, in the newer form"),
+        (READ_ONLY, "vso.code only"),
+        (NO_CODE, "vso.project only"),
+        (EXPIRED, "expired"),
+        (REVOKED, "revoked"),
+        (SECOND, "vso.project, vso.code, another user"),
+        (ENTRA, "Entra access token (Bearer)"),
+    ];
+}
+
+/// What a refused token gets on a GET that does not suppress it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SignIn {
+    /// 203 with the sign-in page.
+    Page,
+    /// 302 to the sign-in page.
+    Redirect,
+}
+
+/// A token and its user.
+#[derive(Clone, Debug)]
+pub(crate) struct AzureToken {
+    /// The token.
+    pub(crate) token: String,
+    /// Whether it works.
+    pub(crate) alive: bool,
+    /// Its scopes, such as `vso.code`.
+    pub(crate) scopes: Vec<String>,
+    /// Whether it is an Entra token, which Basic does not carry here.
+    pub(crate) bearer: bool,
+    /// Whether the user may edit service hook subscriptions.
+    pub(crate) admin: bool,
+    /// The user's GUID.
+    pub(crate) user_id: String,
+    /// The user's account name, an address.
+    pub(crate) account: String,
+    /// The user's display name.
+    pub(crate) name: String,
+}
+
+impl AzureToken {
+    fn has(&self, scopes: &[&str]) -> bool {
+        self.scopes
+            .iter()
+            .any(|scope| scopes.contains(&scope.as_str()))
+    }
+}
+
+/// The identity of a caller without one.
+pub(crate) const ANONYMOUS: &str = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
+/// The security namespace of service hooks.
+const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
+/// The security namespace of Git repositories.
+const GIT: &str = "2e9eb7ed-3c0a-47d4-87c1-0ffdd275fd87";
+/// The largest page of projects.
+const MAX_TOP: usize = 1_000;
+
+/// Both forms, over the same tokens.
+#[derive(Debug)]
+pub(super) struct Instance {
+    config: AzureConfig,
+    services: Data,
+    server: Data,
+    tokens: Mutex<Vec<AzureToken>>,
+}
+
+/// One of the two forms.
+#[derive(Clone, Copy)]
+struct Form<'a> {
+    server: bool,
+    data: &'a Data,
+}
+
+/// Who asks.
+enum Caller {
+    Known(AzureToken),
+    Anonymous,
+}
+
+impl Instance {
+    /// Reads the recorded answers.
+    pub(super) fn build(config: &ForgeConfig, origin: &str) -> io::Result<Self> {
+        let azure = &config.azure;
+        let own = format!("{origin}/azure/{ORGANIZATION}");
+        let services = azure.external_url.clone().unwrap_or(own);
+        let server = format!("{origin}/azure-server/{COLLECTION}");
+        Ok(Self {
+            services: Data::build(azure, services, false)?,
+            server: Data::build(azure, server, true)?,
+            tokens: Mutex::new(issue()),
+            config: azure.clone(),
+        })
+    }
+
+    /// Changes a token.
+    pub(super) fn edit_token(&self, token: &str, edit: impl FnOnce(&mut AzureToken)) {
+        if let Some(known) = lock(&self.tokens)
+            .iter_mut()
+            .find(|known| known.token == token)
+        {
+            edit(known);
+        }
+    }
+
+    /// Answers a request.
+    pub(super) fn answer(&self, seen: &Seen) -> Reply {
+        let services = format!("/azure/{ORGANIZATION}");
+        let server = format!("/azure-server/{COLLECTION}");
+        let (form, rest) = if let Some(rest) = below(&seen.path, &services) {
+            (
+                Form {
+                    server: false,
+                    data: &self.services,
+                },
+                rest,
+            )
+        } else if let Some(rest) = below(&seen.path, &server) {
+            (
+                Form {
+                    server: true,
+                    data: &self.server,
+                },
+                rest,
+            )
+        } else {
+            return self.elsewhere(seen);
+        };
+        let caller = self.caller(form, seen);
+        let id = match &caller {
+            Some(Caller::Known(token)) if !form.server => {
+                Some(format!("{}:{}", token.user_id, token.account))
+            }
+            _ => None,
+        };
+        let reply = match caller {
+            None => self.signed_out(form.server, seen),
+            Some(caller) => self
+                .route(form, &caller, rest, seen)
+                .unwrap_or_else(|refusal| refusal),
+        };
+        let reply = reply
+            .header("activityid", "4dda23e3-c0f4-49d0-90f8-4e2c742ac75a")
+            .header("cache-control", "no-cache, no-store, must-revalidate")
+            .header("x-tfs-processid", "3b10a939-2702-407a-b448-22aebf6e87a7")
+            .header("x-vss-e2eid", "4dda23e3-c0f4-49d0-90f8-4e2c742ac75a");
+        match id {
+            Some(id) => reply.header("x-vss-userdata", id),
+            None => reply,
+        }
+    }
+
+    /// Outside the organization and the collection.
+    fn elsewhere(&self, seen: &Seen) -> Reply {
+        let server = seen.path.starts_with("/azure-server");
+        let collection_left_out = server && seen.path.starts_with("/azure-server/tfs");
+        if !collection_left_out {
+            // The host root of a Server answers 401 to everybody; another organization refuses the token.
+            return self.signed_out(server, seen);
+        }
+        let known = lock(&self.tokens)
+            .iter()
+            .any(|token| presented(seen).is_some_and(|p| p.0 == token.token));
+        if !known {
+            return self.signed_out(true, seen);
+        }
+        error(
+            404,
+            "Microsoft.TeamFoundation.Framework.Server",
+            "HostRoutingException",
+            "TF400367: The request could not be performed due to a host type mismatch. The request asked for a ProjectCollection host.",
+        )
+    }
+
+    // --- who asks ---
+
+    /// `None` is a refused caller.
+    fn caller(&self, form: Form<'_>, seen: &Seen) -> Option<Caller> {
+        let known = presented(seen).and_then(|(token, bearer)| {
+            let tokens = lock(&self.tokens);
+            let known = tokens.iter().find(|known| known.token == token)?;
+            (known.alive && known.bearer == bearer).then(|| known.clone())
+        });
+        match known {
+            Some(token) => Some(Caller::Known(token)),
+            None if self.config.public && !form.server => Some(Caller::Anonymous),
+            None => None,
+        }
+    }
+
+    /// What a refused caller gets: a page that looks like success unless it asks for a plain refusal.
+    fn signed_out(&self, server: bool, seen: &Seen) -> Reply {
+        if server {
+            return Reply::new(401, "text/html", "")
+                .header("www-authenticate", "Basic realm=\"tfs.forge.example\"")
+                .header("www-authenticate", "NTLM");
+        }
+        let suppressed = seen
+            .header("x-tfs-fedauthredirect")
+            .is_some_and(|value| value.eq_ignore_ascii_case("suppress"));
+        let tenant = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+        if seen.method != "GET" || suppressed {
+            let bearer = format!("Bearer authorization_uri=https://login.windows.net/{tenant}");
+            return unauthorized("")
+                .header("www-authenticate", bearer)
+                .header(
+                    "www-authenticate",
+                    "Basic realm=\"https://tfsprodweu3.visualstudio.com/\"",
+                )
+                .header("www-authenticate", "TFS-Federated")
+                .header("x-vss-resourcetenant", tenant);
+        }
+        match self.config.sign_in {
+            SignIn::Page => Reply::html(203, SIGN_IN),
+            SignIn::Redirect => Reply::html(
+                302,
+                "<html><head><title>Object moved</title></head><body></body></html>",
+            )
+            .header(
+                "location",
+                "https://spsprodcus1.vssps.visualstudio.com/_signin?realm=dev.azure.com",
+            ),
+        }
+    }
+
+    // --- routes ---
+
+    fn route(
+        &self,
+        form: Form<'_>,
+        caller: &Caller,
+        rest: &str,
+        seen: &Seen,
+    ) -> Result<Reply, Reply> {
+        let segments: Vec<String> = rest
+            .split('/')
+            .filter(|s| !s.is_empty())
+            .map(decode)
+            .collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let (project, api) = match segments
+            .iter()
+            .position(|segment| segment.eq_ignore_ascii_case("_apis"))
+        {
+            Some(0) => (None, &segments[1..]),
+            Some(1) => (Some(segments[0]), &segments[2..]),
+            _ => {
+                return Err(Reply::html(
+                    404,
+                    "<!DOCTYPE html><html><head><title>The controller for path was not found</title></head></html>",
+                ));
+            }
+        };
+        if seen.method == "OPTIONS" {
+            return Ok(self.resources(form, api));
+        }
+        let preview = matches!(api, ["connectionData"]);
+        let version = self.version(form, preview, seen)?;
+        let query = seen.params();
+        let reply = match (seen.method.as_str(), project, api) {
+            ("GET", None, ["connectionData"]) => Ok(connection_data(form, caller)),
+            ("GET", None, ["projects"]) => self.projects(form, caller, &query),
+            ("GET", None, ["projects", id]) => self.project(form, caller, id),
+            ("GET", None, ["git", "repositories"]) => self.all_repositories(form, caller),
+            ("GET", Some(project), ["git", "repositories"]) => {
+                self.project_repositories(form, caller, project)
+            }
+            ("GET", project, ["git", "repositories", id]) => {
+                self.repository(form, caller, project, id)
+            }
+            ("GET", None, ["hooks", "subscriptions"]) => {
+                need(caller, &["vso.code", "vso.work", "vso.build", "vso.hooks"])?;
+                Ok(list(0, ""))
+            }
+            ("GET", None, ["permissions", namespace, bits]) => {
+                Ok(permissions(form, caller, namespace, bits, &query))
+            }
+            ("POST", None, ["security", "permissionevaluationbatch"]) => {
+                evaluate(form, caller, &seen.body)
+            }
+            _ => Err(unrouted(rest)),
+        };
+        reply.map(|mut reply| {
+            reply.set(
+                "content-type",
+                format!("application/json; charset=utf-8; api-version={version}"),
+            );
+            reply
+        })
+    }
+
+    /// Checks the `api-version`; the answer repeats it.
+    fn version(&self, form: Form<'_>, preview: bool, seen: &Seen) -> Result<String, Reply> {
+        let newest = if form.server {
+            self.config.server_api_version
+        } else {
+            self.config.api_version
+        };
+        let query = seen.params();
+        let accept = seen.header("accept").unwrap_or_default();
+        let asked = query.any_case("api-version").or_else(|| {
+            let (_, version) = accept.split_once("api-version=")?;
+            version.split([';', ',', ' ']).next()
+        });
+        let Some(asked) = asked else {
+            if seen.method == "GET" {
+                let suffix = if preview { "-preview.1" } else { "" };
+                return Ok(format!("{}.{}{suffix}", newest.0, newest.1));
+            }
+            let text = format!(
+                "No api-version was supplied for the \"{}\" request. The version must be supplied either as part of the Accept header (e.g. \"application/json; api-version=1.0\") or as a query parameter (e.g. \"?api-version=1.0\").",
+                seen.method
+            );
+            return Err(version_error("VssVersionNotSpecifiedException", &text));
+        };
+        let (number, flag) = asked
+            .split_once('-')
+            .map_or((asked, false), |(number, _)| (number, true));
+        let parsed = number.split_once('.').unwrap_or((number, "0"));
+        let (Ok(major), Ok(minor)) = (parsed.0.parse::<u32>(), parsed.1.parse::<u32>()) else {
+            let text = format!(
+                "The api-version value supplied in the request (\"{asked}\") is not a valid version."
+            );
+            return Err(version_error(
+                "VssInvalidApiResourceVersionException",
+                &text,
+            ));
+        };
+        // Services has a preview of the version to come.
+        let reach = if flag && !form.server {
+            (newest.0, newest.1 + 1)
+        } else {
+            newest
+        };
+        if (major, minor) > reach {
+            let text = format!(
+                "The requested REST API version of {number} is out of range for this server. The latest REST API version this server supports is {}.{}.",
+                newest.0, newest.1
+            );
+            return Err(version_error("VssVersionOutOfRangeException", &text));
+        }
+        if preview && !flag {
+            let text = format!(
+                "The requested version \"{asked}\" of the resource is under preview. The -preview flag must be supplied in the api-version for such requests. For example: \"{asked}-preview\""
+            );
+            return Err(version_error("VssInvalidPreviewVersionException", &text));
+        }
+        Ok(asked.to_owned())
+    }
+
+    /// The resources of an area, or all: which versions the server has.
+    fn resources(&self, form: Form<'_>, api: &[&str]) -> Reply {
+        const ALL: &[(&str, &str, &str, &str, u32, bool)] = &[
+            (
+                "00d9565f-ed9c-4a06-9a50-00e7896ccab4",
+                "Location",
+                "ConnectionData",
+                "_apis/{resource}",
+                1,
+                false,
+            ),
+            (
+                "603fe2ac-9723-48b9-88ad-09305aa6c6e1",
+                "core",
+                "projects",
+                "_apis/{resource}/{*projectId}",
+                4,
+                true,
+            ),
+            (
+                "225f7195-f9c7-4d14-ab28-a83f7ff77e1f",
+                "git",
+                "repositories",
+                "{project}/_apis/{area}/{resource}/{repositoryId}",
+                1,
+                true,
+            ),
+            (
+                "fc50d02a-849f-41fb-8af1-0a5216103269",
+                "hooks",
+                "subscriptions",
+                "_apis/{area}/{resource}/{subscriptionId}",
+                1,
+                true,
+            ),
+            (
+                "dd3b8bd6-c7fc-4cbd-929a-933d9c011c9d",
+                "security",
+                "permissions",
+                "_apis/{resource}/{securityNamespaceId}/{permissions}",
+                2,
+                true,
+            ),
+        ];
+        let newest = if form.server {
+            self.config.server_api_version
+        } else {
+            self.config.api_version
+        };
+        let max = if form.server {
+            newest
+        } else {
+            (newest.0, newest.1 + 1)
+        };
+        let rows: Vec<Value> = ALL
+            .iter()
+            .filter(|(_, area, ..)| api.first().is_none_or(|wanted| wanted.eq_ignore_ascii_case(area)))
+            .map(|(id, area, name, route, version, released)| {
+                let released = if *released { format!("{}.{}", newest.0, newest.1) } else { "0.0".to_owned() };
+                json!({"id": id, "area": area, "resourceName": name, "routeTemplate": route, "resourceVersion": version,
+                    "minVersion": "1.0", "maxVersion": format!("{}.{}", max.0, max.1), "releasedVersion": released})
+            })
+            .collect();
+        Reply::json(200, &json!({"count": rows.len(), "value": rows}))
+    }
+
+    // --- projects and repositories ---
+
+    fn projects(&self, form: Form<'_>, caller: &Caller, query: &Query) -> Result<Reply, Reply> {
+        need(caller, &["vso.project", "vso.profile"])?;
+        let read = |name: &str| match query.any_case(name).map(str::parse::<usize>) {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(_)) => Err(bad_value(name)),
+        };
+        let top = read("$top")?.unwrap_or(100).clamp(1, MAX_TOP);
+        let skip = match read("continuationToken")? {
+            Some(token) => token,
+            None => read("$skip")?.unwrap_or(0),
+        };
+        let state = query.any_case("stateFilter").unwrap_or("wellFormed");
+        let places: Vec<usize> = (0..form.data.projects.len())
+            .filter(|place| {
+                let project = &form.data.projects[*place];
+                let wanted =
+                    state.eq_ignore_ascii_case("all") || state.eq_ignore_ascii_case(project.state);
+                wanted && visible(caller, project.public)
+            })
+            .collect();
+        let start = skip.min(places.len());
+        let end = (start + top).min(places.len());
+        let mut rows = String::with_capacity((end - start) * 400);
+        for (nth, place) in places[start..end].iter().enumerate() {
+            if nth > 0 {
+                rows.push(',');
+            }
+            form.data.render_project(*place, &mut rows);
+        }
+        let reply = list(end - start, &rows);
+        let told = !form.server || self.config.server_continuation;
+        if end < places.len() && told {
+            return Ok(reply.header("x-ms-continuationtoken", end));
+        }
+        Ok(reply)
+    }
+
+    fn project(&self, form: Form<'_>, caller: &Caller, id: &str) -> Result<Reply, Reply> {
+        need(caller, &["vso.project", "vso.profile"])?;
+        let place = find_project(form, caller, id)?;
+        let mut body = String::new();
+        form.data.render_project(place, &mut body);
+        Ok(Reply::new(200, "application/json", body))
+    }
+
+    /// The whole organization at once, without paging; what the caller may not read is left out.
+    fn all_repositories(&self, form: Form<'_>, caller: &Caller) -> Result<Reply, Reply> {
+        need(caller, &["vso.code"])?;
+        let projects = form
+            .data
+            .projects
+            .iter()
+            .enumerate()
+            .filter(|(_, project)| {
+                let listed = project.code == Code::Readable && project.state == "wellFormed";
+                listed && visible(caller, project.public) && !project.repositories.is_empty()
+            });
+        let mut count = 0;
+        let mut rows = String::new();
+        for (place, project) in projects {
+            if count > 0 {
+                rows.push(',');
+            }
+            count += project.repositories.len();
+            rows.push_str(form.data.rows(place));
+        }
+        Ok(list(count, &rows))
+    }
+
+    fn project_repositories(
+        &self,
+        form: Form<'_>,
+        caller: &Caller,
+        id: &str,
+    ) -> Result<Reply, Reply> {
+        need(caller, &["vso.code"])?;
+        let place = find_project(form, caller, id)?;
+        let project = &form.data.projects[place];
+        match project.code {
+            Code::Readable => Ok(list(project.repositories.len(), form.data.rows(place))),
+            Code::Forbidden => Err(forbidden(caller)),
+            Code::Hidden => Err(no_project(id)),
+        }
+    }
+
+    /// One repository. Disabled and missing are told in the same words.
+    fn repository(
+        &self,
+        form: Form<'_>,
+        caller: &Caller,
+        project: Option<&str>,
+        id: &str,
+    ) -> Result<Reply, Reply> {
+        need(caller, &["vso.code"])?;
+        let within = project
+            .map(|project| find_project(form, caller, project))
+            .transpose()?;
+        let found = match (form.data.find_repository(id), within) {
+            (Some((place, number)), within) if within.is_none_or(|within| within == place) => {
+                Some((place, number))
+            }
+            (_, Some(place)) => {
+                let repositories = &form.data.projects[place].repositories;
+                let number = repositories
+                    .iter()
+                    .position(|known| known.name.to_lowercase() == id.to_lowercase());
+                number.map(|number| (place, number))
+            }
+            _ => None,
+        };
+        let Some((place, number)) = found else {
+            return Err(no_repository(id));
+        };
+        let project = &form.data.projects[place];
+        if project.repositories[number].disabled
+            || project.code == Code::Hidden
+            || !visible(caller, project.public)
+        {
+            return Err(no_repository(id));
+        }
+        if project.code == Code::Forbidden {
+            return Err(forbidden(caller));
+        }
+        let mut body = String::new();
+        form.data.render_repository(place, number, true, &mut body);
+        Ok(Reply::new(200, "application/json", body))
+    }
+}
+
+/// What follows a prefix that ends at a path boundary.
+fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// The token of a request, and whether it came as Bearer. The user part of Basic is ignored.
+fn presented(seen: &Seen) -> Option<(String, bool)> {
+    let (scheme, value) = seen.header("authorization")?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some((value.trim().to_owned(), true));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let clear = base64::engine::general_purpose::STANDARD
+        .decode(value)
+        .ok()?;
+    let clear = String::from_utf8(clear).ok()?;
+    let (_, token) = clear.split_once(':')?;
+    Some((token.to_owned(), false))
+}
+
+fn visible(caller: &Caller, public: bool) -> bool {
+    matches!(caller, Caller::Known(_)) || public
+}
+
+/// A missing scope is told in the words of a dead token; strangers need none for what is public.
+fn need(caller: &Caller, scopes: &[&str]) -> Result<(), Reply> {
+    match caller {
+        Caller::Known(token) if !token.has(scopes) => Err(unauthorized("")),
+        _ => Ok(()),
+    }
+}
+
+fn find_project(form: Form<'_>, caller: &Caller, id: &str) -> Result<usize, Reply> {
+    let place = form.data.find_project(id);
+    let place = place.filter(|place| visible(caller, form.data.projects[*place].public));
+    place.ok_or_else(|| match caller {
+        Caller::Anonymous => unauthorized(ANONYMOUS),
+        Caller::Known(_) => no_project(id),
+    })
+}
+
+fn connection_data(form: Form<'_>, caller: &Caller) -> Reply {
+    let user = match caller {
+        Caller::Known(token) => json!({
+            "id": token.user_id,
+            "descriptor": format!("Microsoft.IdentityModel.Claims.ClaimsIdentity;{}\\{}", guid(3, 1), token.account),
+            "subjectDescriptor": format!("aad.{}", token.user_id.replace('-', "")),
+            "providerDisplayName": token.name,
+            "isActive": true,
+            "properties": {"Account": {"$type": "System.String", "$value": token.account}},
+            "resourceVersion": 2, "metaTypeId": 0}),
+        Caller::Anonymous => json!({
+            "id": ANONYMOUS,
+            "descriptor": format!("System:PublicAccess;{ANONYMOUS}"),
+            "subjectDescriptor": format!("s2s.{ANONYMOUS}"),
+            "providerDisplayName": "Anonymous",
+            "isActive": true,
+            "properties": {},
+            "resourceVersion": 2, "metaTypeId": 255}),
+    };
+    let deployment = if form.server { "onPremises" } else { "hosted" };
+    let body = json!({"authenticatedUser": user, "authorizedUser": user, "instanceId": guid(4, 1),
+        "deploymentId": guid(5, 1), "deploymentType": deployment,
+        "locationServiceData": {"serviceOwner": guid(6, 1), "defaultAccessMappingMoniker": "PublicAccessMapping",
+            "lastChangeId": 124_013_987, "lastChangeId64": 124_013_987}});
+    Reply::json(200, &body)
+}
+
+fn permissions(
+    form: Form<'_>,
+    caller: &Caller,
+    namespace: &str,
+    bits: &str,
+    query: &Query,
+) -> Reply {
+    let delimiter = query
+        .any_case("delimiter")
+        .filter(|d| !d.is_empty())
+        .unwrap_or(",");
+    let tokens = query.any_case("tokens").unwrap_or_default();
+    let bits = bits.parse().unwrap_or(0);
+    let rows: Vec<bool> = tokens
+        .split(delimiter)
+        .map(|token| allowed(form, caller, namespace, token, bits))
+        .collect();
+    Reply::json(200, &json!({"count": rows.len(), "value": rows}))
+}
+
+fn evaluate(form: Form<'_>, caller: &Caller, body: &[u8]) -> Result<Reply, Reply> {
+    let mut batch: Value =
+        serde_json::from_slice(body).map_err(|_| bad_value("evaluationBatch"))?;
+    for evaluation in batch["evaluations"].as_array_mut().into_iter().flatten() {
+        let namespace = evaluation["securityNamespaceId"]
+            .as_str()
+            .unwrap_or_default();
+        let token = evaluation["token"].as_str().unwrap_or_default();
+        let bits = evaluation["permissions"].as_u64().unwrap_or(0);
+        let allowed = allowed(form, caller, namespace, token, bits);
+        evaluation["value"] = json!(allowed);
+    }
+    Ok(Reply::json(200, &batch))
+}
+
+/// Administrators may do everything in every second project, others may view hooks.
+fn allowed(form: Form<'_>, caller: &Caller, namespace: &str, token: &str, bits: u64) -> bool {
+    let Caller::Known(user) = caller else {
+        return false;
+    };
+    let project = token
+        .split('/')
+        .nth(1)
+        .and_then(|id| form.data.find_project(id));
+    let Some(place) = project else {
+        return user.admin && !token.contains('/');
+    };
+    let admin = user.admin && place.is_multiple_of(2);
+    match namespace.to_lowercase().as_str() {
+        SERVICE_HOOKS => admin || bits == 1,
+        GIT => admin || bits & 8_192 == 0,
+        _ => false,
+    }
+}
+
+fn list(count: usize, rows: &str) -> Reply {
+    Reply::new(
+        200,
+        "application/json",
+        format!("{{\"count\":{count},\"value\":[{rows}]}}"),
+    )
+}
+
+fn error(status: u16, assembly: &str, key: &str, message: &str) -> Reply {
+    let body = json!({"$id": "1", "innerException": null, "message": message,
+        "typeName": format!("{assembly}.{key}, {assembly}"), "typeKey": key, "errorCode": 0, "eventId": 3000});
+    Reply::new(status, "application/json; charset=utf-8", body.to_string())
+}
+
+fn unauthorized(user: &str) -> Reply {
+    let text = format!("TF400813: The user '{user}' is not authorized to access this resource.");
+    error(
+        401,
+        "Microsoft.TeamFoundation.Framework.Server",
+        "UnauthorizedRequestException",
+        &text,
+    )
+}
+
+fn forbidden(caller: &Caller) -> Reply {
+    let user = match caller {
+        Caller::Known(token) => token.user_id.as_str(),
+        Caller::Anonymous => ANONYMOUS,
+    };
+    let text = format!(
+        "VS403403: The identity '{user}' needs the following permission(s) to perform this action: GenericRead."
+    );
+    error(
+        403,
+        "Microsoft.TeamFoundation.Framework.Server",
+        "AccessCheckException",
+        &text,
+    )
+}
+
+fn no_project(name: &str) -> Reply {
+    let text = format!(
+        "TF200016: The following project does not exist: {name}. Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server."
+    );
+    error(
+        404,
+        "Microsoft.TeamFoundation.Core.WebApi",
+        "ProjectDoesNotExistWithNameException",
+        &text,
+    )
+}
+
+fn no_repository(name: &str) -> Reply {
+    let text = format!(
+        "TF401019: The Git repository with name or identifier {name} does not exist or you do not have permissions for the operation you are attempting."
+    );
+    error(
+        404,
+        "Microsoft.TeamFoundation.Git.Server",
+        "GitRepositoryNotFoundException",
+        &text,
+    )
+}
+
+fn version_error(key: &str, message: &str) -> Reply {
+    error(400, "Microsoft.VisualStudio.Services.WebApi", key, message)
+}
+
+fn bad_value(name: &str) -> Reply {
+    let text = format!("The value specified for the following variable is not valid: {name}.");
+    error(
+        400,
+        "Microsoft.VisualStudio.Services.Common",
+        "VssPropertyValidationException",
+        &text,
+    )
+}
+
+fn unrouted(path: &str) -> Reply {
+    let text = format!(
+        "The controller for path '{path}' was not found or does not implement IController."
+    );
+    error(404, "System.Web", "HttpException", &text)
+}
+
+/// The tokens of a new forge.
+fn issue() -> Vec<AzureToken> {
+    let both = &["vso.project", "vso.code"][..];
+    let casey = (
+        "473dec3e-03d7-6147-b106-0b0a7f766a92",
+        "casey@forge.example",
+        "Casey Example",
+        true,
+    );
+    let robin = (
+        "22157d54-1821-6536-a446-928b06348385",
+        "robin@forge.example",
+        "Robin Example",
+        false,
+    );
+    [
+        (tokens::GOOD, true, both, casey),
+        (tokens::GOOD_LONG, true, both, casey),
+        (tokens::READ_ONLY, true, &["vso.code"][..], casey),
+        (tokens::NO_CODE, true, &["vso.project"][..], casey),
+        (tokens::EXPIRED, false, both, casey),
+        (tokens::REVOKED, false, both, casey),
+        (tokens::SECOND, true, both, robin),
+        (tokens::ENTRA, true, both, casey),
+    ]
+    .into_iter()
+    .map(
+        |(token, alive, scopes, (user_id, account, name, admin))| AzureToken {
+            token: token.to_owned(),
+            alive,
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            bearer: token == tokens::ENTRA,
+            admin,
+            user_id: user_id.to_owned(),
+            account: account.to_owned(),
+            name: name.to_owned(),
+        },
+    )
+    .collect()
+}

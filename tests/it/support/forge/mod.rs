@@ -1,0 +1,420 @@
+//! An in-process fake of two Git hosts, on real sockets: GitLab below `/gitlab`, Azure DevOps
+//! Services below `/azure/contoso`, Azure DevOps Server below `/azure-server/tfs/DefaultCollection`.
+//!
+//! It is an independent peer: it shares no code with the product, its rows are made from the
+//! recorded exchanges in `tests/fixtures/providers`, and it answers, pages and refuses as the real
+//! hosts were seen to. Switches ([`Fault`]) turn it hostile; [`Forge::requests`] tells what arrived.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "shared by the tests, the benches and the example; none of them calls all of it"
+)]
+
+mod azure_data;
+mod azure_devops;
+mod fault;
+mod gitlab;
+mod gitlab_data;
+mod raw;
+mod server;
+mod template;
+mod wire;
+
+pub(crate) use azure_data::AzureConfig;
+pub(crate) use azure_devops::{AzureToken, SignIn, tokens as azure_tokens};
+pub(crate) use fault::{FAULTS, Fault, WrongId};
+pub(crate) use gitlab::{GitlabToken, TokenKind, TokenState, tokens as gitlab_tokens};
+pub(crate) use gitlab_data::GitlabConfig;
+pub(crate) use wire::{Query, Reply, Seen};
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// The organization of the fake Azure DevOps Services.
+pub(crate) const ORGANIZATION: &str = "contoso";
+/// The collection of the fake Azure DevOps Server, with its virtual directory.
+pub(crate) const COLLECTION: &str = "tfs/DefaultCollection";
+/// How many requests are remembered; older ones are forgotten first.
+const REMEMBERED: usize = 20_000;
+
+/// What a forge serves. The default is a small forge for tests: 25 GitLab projects, 5 Azure DevOps
+/// projects of 4 repositories, no latency, plain HTTP on a free loopback port.
+#[derive(Clone, Debug)]
+pub(crate) struct ForgeConfig {
+    /// The address to bind; port 0 picks a free one.
+    pub(crate) listen: SocketAddr,
+    /// Waited before each answer, and counted as in flight.
+    pub(crate) latency: Duration,
+    /// Serve TLS with a leaf certificate for `127.0.0.1` and `localhost`, signed by a CA made for this forge.
+    pub(crate) tls: bool,
+    /// The pause between two pieces of a dripping answer.
+    pub(crate) drip: Duration,
+    /// The day from which token expiries are counted.
+    pub(crate) today: time::Date,
+    /// The fake GitLab.
+    pub(crate) gitlab: GitlabConfig,
+    /// The fake Azure DevOps, both forms.
+    pub(crate) azure: AzureConfig,
+}
+
+impl Default for ForgeConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            latency: Duration::ZERO,
+            tls: false,
+            drip: Duration::from_secs(1),
+            today: time::OffsetDateTime::from(std::time::SystemTime::now()).date(),
+            gitlab: GitlabConfig::default(),
+            azure: AzureConfig::default(),
+        }
+    }
+}
+
+/// A running forge. It serves until dropped; dropping it closes the listener and every connection.
+#[derive(Debug)]
+pub(crate) struct Forge {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    ca_pem: Option<String>,
+    server: JoinHandle<()>,
+}
+
+impl Forge {
+    /// Binds and serves. Errors are those of the bind, or a recorded fixture that does not parse.
+    pub(crate) async fn start(config: ForgeConfig) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await?;
+        let address = listener.local_addr()?;
+        let tls = config.tls.then(server::Tls::generate).transpose()?;
+        let scheme = if config.tls { "https" } else { "http" };
+        let origin = format!("{scheme}://{address}");
+        let shared = Arc::new(Shared {
+            gitlab: gitlab::Instance::build(&config, &origin)?,
+            azure: azure_devops::Instance::build(&config, &origin)?,
+            origin,
+            drip: config.drip,
+            control: Mutex::new(Control {
+                latency: config.latency,
+                ..Control::default()
+            }),
+            in_flight: AtomicUsize::new(0),
+            max_in_flight: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        });
+        let ca_pem = tls.as_ref().map(|tls| tls.ca_pem.clone());
+        let acceptor = tls.map(|tls| tls.acceptor);
+        let server = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&shared)));
+        Ok(Self {
+            shared,
+            address,
+            ca_pem,
+            server,
+        })
+    }
+
+    /// A forge with the defaults.
+    pub(crate) async fn small() -> io::Result<Self> {
+        Self::start(ForgeConfig::default()).await
+    }
+
+    /// `http://127.0.0.1:PORT`, or `https://…`.
+    pub(crate) fn origin(&self) -> &str {
+        &self.shared.origin
+    }
+
+    /// The bound address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a person would paste for the GitLab instance (it has a relative root).
+    pub(crate) fn gitlab_url(&self) -> String {
+        format!("{}/gitlab", self.shared.origin)
+    }
+
+    /// What a person would paste for the Azure DevOps Services organization.
+    pub(crate) fn azure_url(&self) -> String {
+        format!("{}/azure/{ORGANIZATION}", self.shared.origin)
+    }
+
+    /// What a person would paste for the Azure DevOps Server collection.
+    pub(crate) fn azure_server_url(&self) -> String {
+        format!("{}/azure-server/{COLLECTION}", self.shared.origin)
+    }
+
+    /// The certificate authority of a TLS forge.
+    pub(crate) fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    /// The requests so far, oldest first.
+    pub(crate) fn requests(&self) -> Vec<Seen> {
+        self.shared.control().seen.iter().cloned().collect()
+    }
+
+    /// The requests whose path and query start with `prefix`.
+    pub(crate) fn requests_to(&self, prefix: &str) -> Vec<Seen> {
+        let mut seen = self.requests();
+        seen.retain(|seen| seen.target().starts_with(prefix));
+        seen
+    }
+
+    /// Forgets the requests so far.
+    pub(crate) fn forget_requests(&self) {
+        self.shared.control().seen.clear();
+    }
+
+    /// How many connections were accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Requests read whose answer is not ready yet, the latency included.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// The highest value of [`Forge::in_flight`] since the start or the last reset.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.shared.max_in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Starts the maximum anew.
+    pub(crate) fn reset_max_in_flight(&self) {
+        self.shared.max_in_flight.store(0, Ordering::SeqCst);
+    }
+
+    /// Changes the latency of the requests to come.
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        self.shared.control().latency = latency;
+    }
+
+    /// Every request from now on meets `fault`.
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        self.fault_after("/", 0, fault, usize::MAX);
+    }
+
+    /// The next `times` requests whose path and query start with `prefix` meet `fault`.
+    pub(crate) fn fault_on(&self, prefix: &str, fault: Fault, times: usize) {
+        self.fault_after(prefix, 0, fault, times);
+    }
+
+    /// As [`Forge::fault_on`], sparing the first `skip` matching requests.
+    pub(crate) fn fault_after(&self, prefix: &str, skip: usize, fault: Fault, times: usize) {
+        self.shared.control().rules.push(fault::Rule {
+            prefix: prefix.to_owned(),
+            skip,
+            left: times,
+            fault,
+            first_cursor: None,
+        });
+    }
+
+    /// All is well again.
+    pub(crate) fn clear_faults(&self) {
+        self.shared.control().rules.clear();
+    }
+
+    /// Answers the next request of `method` whose path and query start with `prefix` with exactly this.
+    /// Scripted answers are used in the order of scripting and come before faults.
+    pub(crate) fn respond_once(
+        &self,
+        method: &str,
+        prefix: &str,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        self.shared.control().scripted.push_back(Scripted {
+            method: method.to_owned(),
+            prefix: prefix.to_owned(),
+            reply: Reply {
+                status,
+                headers,
+                body: body.into(),
+            },
+        });
+    }
+
+    /// Panics if an answer was scripted that nobody asked for.
+    #[track_caller]
+    pub(crate) fn assert_no_leftovers(&self) {
+        let left: Vec<String> = self
+            .shared
+            .control()
+            .scripted
+            .iter()
+            .map(|scripted| format!("{} {}", scripted.method, scripted.prefix))
+            .collect();
+        assert!(
+            left.is_empty(),
+            "scripted answers nobody asked for: {left:?}"
+        );
+    }
+
+    /// Changes a GitLab token while the forge runs: revoke it, narrow its scopes, give it to another
+    /// account, rename its account. Unknown tokens are left alone.
+    pub(crate) fn edit_gitlab_token(&self, token: &str, edit: impl FnOnce(&mut GitlabToken)) {
+        self.shared.gitlab.edit_token(token, edit);
+    }
+
+    /// As [`Forge::edit_gitlab_token`] for Azure DevOps.
+    pub(crate) fn edit_azure_token(&self, token: &str, edit: impl FnOnce(&mut AzureToken)) {
+        self.shared.azure.edit_token(token, edit);
+    }
+}
+
+impl Drop for Forge {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// What the connections of one forge share.
+#[derive(Debug)]
+struct Shared {
+    origin: String,
+    drip: Duration,
+    gitlab: gitlab::Instance,
+    azure: azure_devops::Instance,
+    control: Mutex<Control>,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
+    connections: AtomicUsize,
+}
+
+impl Shared {
+    fn control(&self) -> MutexGuard<'_, Control> {
+        lock(&self.control)
+    }
+
+    /// Answers one request: remembered, delayed, then scripted, faulty or true.
+    async fn answer(&self, seen: Seen) -> Answer {
+        let _gauge = Gauge::enter(self);
+        let (latency, scripted, rule) = {
+            let mut control = self.control();
+            if control.seen.len() == REMEMBERED {
+                control.seen.pop_front();
+            }
+            control.seen.push_back(seen.clone());
+            let scripted = control.scripted(&seen);
+            let rule = match scripted {
+                Some(_) => None,
+                None => control.fault(&seen),
+            };
+            (control.latency, scripted, rule)
+        };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        match (scripted, rule) {
+            (Some(reply), _) => Answer::Reply(reply),
+            (None, Some((index, fault))) => fault::apply(self, index, &fault, &seen),
+            (None, None) => Answer::Reply(self.truth(&seen)),
+        }
+    }
+
+    /// What the real host would say.
+    fn truth(&self, seen: &Seen) -> Reply {
+        if let Some(rest) = seen.path.strip_prefix("/gitlab") {
+            self.gitlab.answer(rest, seen)
+        } else if seen.path.starts_with("/azure") {
+            self.azure.answer(seen)
+        } else {
+            Reply::html(
+                404,
+                "<html><head><title>404 Not Found</title></head></html>",
+            )
+        }
+    }
+}
+
+/// Either an answer for the HTTP library to write, or bytes that no HTTP library would write.
+#[derive(Debug)]
+enum Answer {
+    Reply(Reply),
+    Raw(Vec<raw::Step>),
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    seen: VecDeque<Seen>,
+    scripted: VecDeque<Scripted>,
+    rules: Vec<fault::Rule>,
+    latency: Duration,
+}
+
+#[derive(Debug)]
+struct Scripted {
+    method: String,
+    prefix: String,
+    reply: Reply,
+}
+
+impl Control {
+    fn scripted(&mut self, seen: &Seen) -> Option<Reply> {
+        let target = seen.target();
+        let at = self
+            .scripted
+            .iter()
+            .position(|s| s.method == seen.method && target.starts_with(&s.prefix))?;
+        self.scripted.remove(at).map(|scripted| scripted.reply)
+    }
+
+    /// The first rule that still has something to spoil, and its place.
+    fn fault(&mut self, seen: &Seen) -> Option<(usize, Fault)> {
+        let target = seen.target();
+        for (index, rule) in self.rules.iter_mut().enumerate() {
+            if rule.left == 0 || !target.starts_with(&rule.prefix) {
+                continue;
+            }
+            if rule.skip > 0 {
+                rule.skip -= 1;
+                continue;
+            }
+            rule.left -= 1;
+            return Some((index, rule.fault.clone()));
+        }
+        None
+    }
+}
+
+/// Counts one request as in flight; also when the client goes away and the answer is dropped.
+struct Gauge<'a>(&'a Shared);
+
+impl<'a> Gauge<'a> {
+    fn enter(shared: &'a Shared) -> Self {
+        let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.max_in_flight.fetch_max(now, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Gauge<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A panic of one test thread must not hide behind a poisoned lock.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A fixture that does not parse, as the error of [`Forge::start`].
+fn broken(what: &str, error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {error}"))
+}
