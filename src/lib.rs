@@ -6,3 +6,4 @@ pub mod outbound;
 pub mod proto;
 pub mod provider;
 pub mod seal;
+pub mod store;

@@ -83,10 +83,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> io::Result<()> {
     let repositories = arguments.repositories;
-    let projects = arguments
-        .projects
-        .unwrap_or(repositories.div_ceil(20))
-        .max(1);
+    let projects = arguments.projects.unwrap_or(repositories.div_ceil(20)).max(1);
     let mut config = ForgeConfig {
         listen: arguments.listen,
         latency: Duration::from_millis(arguments.latency_ms),

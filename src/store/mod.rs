@@ -7,16 +7,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, Revision, TenantId};
+use crate::domain::connection::{
+    ConnectionId, ConnectionName, ConnectionRecord, ProviderId, Revision, TenantId,
+};
 use crate::domain::credential::Sealed;
 use crate::domain::event::Event;
 use crate::domain::timestamp::Timestamp;
 
+mod layout;
 pub mod memory;
-pub mod record;
+mod plan;
+mod record;
 pub mod sled;
 
-/// A place that keeps records. Reads see every commit that was acknowledged before they began.
+/// A place that keeps records. Reads see every commit that was acknowledged before they began, and may see
+/// one that is about to be; only [`Store::remembered`] never shows what a power cut could still take back.
 ///
 /// Dropping a future of a read has no effect; dropping one of [`Store::commit`] leaves it open
 /// whether the commit happens, but never half of it.
@@ -66,7 +71,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    async fn remembered(&self, tenant: &TenantId, request_id: &str) -> Result<Option<Remembered>, StoreError>;
+    async fn remembered(&self, tenant: &TenantId, request_id: &str)
+    -> Result<Option<Remembered>, StoreError>;
 
     /// At most `limit` audit events of one tenant, oldest first, after the sequence number `after` (0: from
     /// the start), each with its sequence number.
@@ -74,7 +80,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`]; [`StoreError::Unreadable`] at the first event that does not decode.
-    async fn events(&self, tenant: &TenantId, after: u64, limit: usize) -> Result<Vec<(u64, Event)>, StoreError>;
+    async fn events(
+        &self,
+        tenant: &TenantId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Event)>, StoreError>;
 
     /// The service's own sealed secret, if one was committed; see [`Change::Identify`].
     ///
@@ -83,14 +94,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`StoreError::Unavailable`].
     async fn identity(&self) -> Result<Option<Sealed>, StoreError>;
 
-    /// Makes all the changes or none of them. When it returns `Ok`, they are on disk and survive a
+    /// Makes all the changes or none of them; later changes see earlier ones. When it returns `Ok`, they are on disk and survive a
     /// power cut (a backend without a disk: as long as the process).
     ///
     /// # Errors
     ///
     /// [`StoreError::NameTaken`], [`StoreError::IdTaken`], [`StoreError::Stale`], [`StoreError::NotFound`] or
     /// [`StoreError::RequestRemembered`] if a change does not fit what is stored: nothing was changed.
-    /// [`StoreError::Unavailable`] if the disk refuses.
+    /// [`StoreError::Unreadable`] if a stored record that a change needs does not decode.
+    /// [`StoreError::Unavailable`] if the disk refuses or was not heard of in time: whether the changes were made
+    /// is then open until the store is opened again, and a store whose disk refused once takes no more commits.
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
 
     /// Forgets remembered requests made before `before`. Returns how many.

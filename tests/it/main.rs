@@ -1,11 +1,8 @@
 //! One test binary: acceptance, conformance and the checks of the test support itself.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should say where"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod support;
 
 mod forge;
+mod store;

@@ -116,13 +116,9 @@ impl Data {
             by_repository: HashMap::new(),
             remote: remote(&external, server),
             ssh: if server {
-                "ssh://tfs.forge.example:22/tfs/DefaultCollection/{{project}}/_git/{{name}}"
-                    .to_owned()
+                "ssh://tfs.forge.example:22/tfs/DefaultCollection/{{project}}/_git/{{name}}".to_owned()
             } else {
-                format!(
-                    "git@ssh.dev.azure.com:v3/{}/{{{{project}}}}/{{{{name}}}}",
-                    super::ORGANIZATION
-                )
+                format!("git@ssh.dev.azure.com:v3/{}/{{{{project}}}}/{{{{name}}}}", super::ORGANIZATION)
             },
             external,
             project,
@@ -133,8 +129,7 @@ impl Data {
             data.by_project.insert(project.id.clone(), place);
             data.by_project.insert(project.name.to_lowercase(), place);
             for (number, repository) in project.repositories.iter().enumerate() {
-                data.by_repository
-                    .insert(repository.id.clone(), (place, number));
+                data.by_repository.insert(repository.id.clone(), (place, number));
             }
         }
         if !data.projects.is_empty() {
@@ -158,8 +153,7 @@ impl Data {
         let Some(project) = self.projects.get(place) else {
             return;
         };
-        self.project
-            .render(out, |slot, out| self.project_slot(project, slot, out));
+        self.project.render(out, |slot, out| self.project_slot(project, slot, out));
     }
 
     fn project_slot(&self, project: &Project, slot: &str, out: &mut String) {
@@ -192,13 +186,7 @@ impl Data {
     }
 
     /// Writes a repository's row; the single answer has `_links` too.
-    pub(super) fn render_repository(
-        &self,
-        place: usize,
-        number: usize,
-        links: bool,
-        out: &mut String,
-    ) {
+    pub(super) fn render_repository(&self, place: usize, number: usize, links: bool, out: &mut String) {
         let Some(project) = self.projects.get(place) else {
             return;
         };
@@ -215,18 +203,13 @@ impl Data {
                 "path" => write!(out, "{}", encode(&repository.name)),
                 "ssh" => {
                     let ssh = self.ssh.replace("{{project}}", &encode(&project.name));
-                    write!(
-                        out,
-                        "{}",
-                        ssh.replace("{{name}}", &encode(&repository.name))
-                    )
+                    write!(out, "{}", ssh.replace("{{name}}", &encode(&repository.name)))
                 }
                 "size" => write!(out, "{}", repository.size),
                 "disabled" => write!(out, "{}", repository.disabled),
                 "maintenance" => write!(out, "{}", repository.maintenance),
                 "project" => {
-                    self.project
-                        .render(out, |slot, out| self.project_slot(project, slot, out));
+                    self.project.render(out, |slot, out| self.project_slot(project, slot, out));
                     Ok(())
                 }
                 other => {
@@ -266,30 +249,12 @@ fn projects(config: &AzureConfig) -> Vec<Project> {
                 2 => "Größe & Проект".to_owned(),
                 _ => format!("Project {place:04}"),
             };
-            project(
-                place,
-                name,
-                config.public && place % 3 == 0,
-                Code::Readable,
-                config,
-            )
+            project(place, name, config.public && place % 3 == 0, Code::Readable, config)
         })
         .collect();
     if config.unreadable {
-        all.push(project(
-            all.len(),
-            "Restricted".to_owned(),
-            false,
-            Code::Forbidden,
-            config,
-        ));
-        all.push(project(
-            all.len(),
-            "Restricted too".to_owned(),
-            false,
-            Code::Hidden,
-            config,
-        ));
+        all.push(project(all.len(), "Restricted".to_owned(), false, Code::Forbidden, config));
+        all.push(project(all.len(), "Restricted too".to_owned(), false, Code::Hidden, config));
         let mut leaving = project(all.len(), "Leaving".to_owned(), false, Code::Hidden, config);
         leaving.state = "deleting";
         all.push(leaving);
@@ -348,10 +313,8 @@ pub(super) fn guid(kind: u64, value: u64) -> String {
 
 /// The recorded rows with holes: a project, a repository of a list, and the `_links` of a single one.
 fn templates() -> io::Result<(Template, Template, Template)> {
-    let recorded =
-        include_str!("../../../fixtures/providers/azure-devops/exchanges/repo-get-200.json");
-    let exchange: Value =
-        serde_json::from_str(recorded).map_err(|error| broken("repo-get-200", error))?;
+    let recorded = include_str!("../../../fixtures/providers/azure-devops/exchanges/repo-get-200.json");
+    let exchange: Value = serde_json::from_str(recorded).map_err(|error| broken("repo-get-200", error))?;
     let mut row = exchange["response"]["body"].clone();
     let mut project = row["project"].clone();
     let web = "{{base}}/{{project_path}}/_git/{{path}}";

@@ -78,9 +78,7 @@ pub(crate) struct AzureToken {
 
 impl AzureToken {
     fn has(&self, scopes: &[&str]) -> bool {
-        self.scopes
-            .iter()
-            .any(|scope| scopes.contains(&scope.as_str()))
+        self.scopes.iter().any(|scope| scopes.contains(&scope.as_str()))
     }
 }
 
@@ -132,10 +130,7 @@ impl Instance {
 
     /// Changes a token.
     pub(super) fn edit_token(&self, token: &str, edit: impl FnOnce(&mut AzureToken)) {
-        if let Some(known) = lock(&self.tokens)
-            .iter_mut()
-            .find(|known| known.token == token)
-        {
+        if let Some(known) = lock(&self.tokens).iter_mut().find(|known| known.token == token) {
             edit(known);
         }
     }
@@ -145,21 +140,9 @@ impl Instance {
         let services = format!("/azure/{ORGANIZATION}");
         let server = format!("/azure-server/{COLLECTION}");
         let (form, rest) = if let Some(rest) = below(&seen.path, &services) {
-            (
-                Form {
-                    server: false,
-                    data: &self.services,
-                },
-                rest,
-            )
+            (Form { server: false, data: &self.services }, rest)
         } else if let Some(rest) = below(&seen.path, &server) {
-            (
-                Form {
-                    server: true,
-                    data: &self.server,
-                },
-                rest,
-            )
+            (Form { server: true, data: &self.server }, rest)
         } else {
             return self.elsewhere(seen);
         };
@@ -172,9 +155,7 @@ impl Instance {
         };
         let reply = match caller {
             None => self.signed_out(form.server, seen),
-            Some(caller) => self
-                .route(form, &caller, rest, seen)
-                .unwrap_or_else(|refusal| refusal),
+            Some(caller) => self.route(form, &caller, rest, seen).unwrap_or_else(|refusal| refusal),
         };
         let reply = reply
             .header("activityid", "4dda23e3-c0f4-49d0-90f8-4e2c742ac75a")
@@ -195,9 +176,8 @@ impl Instance {
             // The host root of a Server answers 401 to everybody; another organization refuses the token.
             return self.signed_out(server, seen);
         }
-        let known = lock(&self.tokens)
-            .iter()
-            .any(|token| presented(seen).is_some_and(|p| p.0 == token.token));
+        let known =
+            lock(&self.tokens).iter().any(|token| presented(seen).is_some_and(|p| p.0 == token.token));
         if !known {
             return self.signed_out(true, seen);
         }
@@ -232,18 +212,14 @@ impl Instance {
                 .header("www-authenticate", "Basic realm=\"tfs.forge.example\"")
                 .header("www-authenticate", "NTLM");
         }
-        let suppressed = seen
-            .header("x-tfs-fedauthredirect")
-            .is_some_and(|value| value.eq_ignore_ascii_case("suppress"));
+        let suppressed =
+            seen.header("x-tfs-fedauthredirect").is_some_and(|value| value.eq_ignore_ascii_case("suppress"));
         let tenant = "72f988bf-86f1-41af-91ab-2d7cd011db47";
         if seen.method != "GET" || suppressed {
             let bearer = format!("Bearer authorization_uri=https://login.windows.net/{tenant}");
             return unauthorized("")
                 .header("www-authenticate", bearer)
-                .header(
-                    "www-authenticate",
-                    "Basic realm=\"https://tfsprodweu3.visualstudio.com/\"",
-                )
+                .header("www-authenticate", "Basic realm=\"https://tfsprodweu3.visualstudio.com/\"")
                 .header("www-authenticate", "TFS-Federated")
                 .header("x-vss-resourcetenant", tenant);
         }
@@ -253,32 +229,16 @@ impl Instance {
                 302,
                 "<html><head><title>Object moved</title></head><body></body></html>",
             )
-            .header(
-                "location",
-                "https://spsprodcus1.vssps.visualstudio.com/_signin?realm=dev.azure.com",
-            ),
+            .header("location", "https://spsprodcus1.vssps.visualstudio.com/_signin?realm=dev.azure.com"),
         }
     }
 
     // --- routes ---
 
-    fn route(
-        &self,
-        form: Form<'_>,
-        caller: &Caller,
-        rest: &str,
-        seen: &Seen,
-    ) -> Result<Reply, Reply> {
-        let segments: Vec<String> = rest
-            .split('/')
-            .filter(|s| !s.is_empty())
-            .map(decode)
-            .collect();
+    fn route(&self, form: Form<'_>, caller: &Caller, rest: &str, seen: &Seen) -> Result<Reply, Reply> {
+        let segments: Vec<String> = rest.split('/').filter(|s| !s.is_empty()).map(decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let (project, api) = match segments
-            .iter()
-            .position(|segment| segment.eq_ignore_ascii_case("_apis"))
-        {
+        let (project, api) = match segments.iter().position(|segment| segment.eq_ignore_ascii_case("_apis")) {
             Some(0) => (None, &segments[1..]),
             Some(1) => (Some(segments[0]), &segments[2..]),
             _ => {
@@ -302,9 +262,7 @@ impl Instance {
             ("GET", Some(project), ["git", "repositories"]) => {
                 self.project_repositories(form, caller, project)
             }
-            ("GET", project, ["git", "repositories", id]) => {
-                self.repository(form, caller, project, id)
-            }
+            ("GET", project, ["git", "repositories", id]) => self.repository(form, caller, project, id),
             ("GET", None, ["hooks", "subscriptions"]) => {
                 need(caller, &["vso.code", "vso.work", "vso.build", "vso.hooks"])?;
                 Ok(list(0, ""))
@@ -312,27 +270,18 @@ impl Instance {
             ("GET", None, ["permissions", namespace, bits]) => {
                 Ok(permissions(form, caller, namespace, bits, &query))
             }
-            ("POST", None, ["security", "permissionevaluationbatch"]) => {
-                evaluate(form, caller, &seen.body)
-            }
+            ("POST", None, ["security", "permissionevaluationbatch"]) => evaluate(form, caller, &seen.body),
             _ => Err(unrouted(rest)),
         };
         reply.map(|mut reply| {
-            reply.set(
-                "content-type",
-                format!("application/json; charset=utf-8; api-version={version}"),
-            );
+            reply.set("content-type", format!("application/json; charset=utf-8; api-version={version}"));
             reply
         })
     }
 
     /// Checks the `api-version`; the answer repeats it.
     fn version(&self, form: Form<'_>, preview: bool, seen: &Seen) -> Result<String, Reply> {
-        let newest = if form.server {
-            self.config.server_api_version
-        } else {
-            self.config.api_version
-        };
+        let newest = if form.server { self.config.server_api_version } else { self.config.api_version };
         let query = seen.params();
         let accept = seen.header("accept").unwrap_or_default();
         let asked = query.any_case("api-version").or_else(|| {
@@ -350,25 +299,16 @@ impl Instance {
             );
             return Err(version_error("VssVersionNotSpecifiedException", &text));
         };
-        let (number, flag) = asked
-            .split_once('-')
-            .map_or((asked, false), |(number, _)| (number, true));
+        let (number, flag) = asked.split_once('-').map_or((asked, false), |(number, _)| (number, true));
         let parsed = number.split_once('.').unwrap_or((number, "0"));
         let (Ok(major), Ok(minor)) = (parsed.0.parse::<u32>(), parsed.1.parse::<u32>()) else {
             let text = format!(
                 "The api-version value supplied in the request (\"{asked}\") is not a valid version."
             );
-            return Err(version_error(
-                "VssInvalidApiResourceVersionException",
-                &text,
-            ));
+            return Err(version_error("VssInvalidApiResourceVersionException", &text));
         };
         // Services has a preview of the version to come.
-        let reach = if flag && !form.server {
-            (newest.0, newest.1 + 1)
-        } else {
-            newest
-        };
+        let reach = if flag && !form.server { (newest.0, newest.1 + 1) } else { newest };
         if (major, minor) > reach {
             let text = format!(
                 "The requested REST API version of {number} is out of range for this server. The latest REST API version this server supports is {}.{}.",
@@ -429,16 +369,8 @@ impl Instance {
                 true,
             ),
         ];
-        let newest = if form.server {
-            self.config.server_api_version
-        } else {
-            self.config.api_version
-        };
-        let max = if form.server {
-            newest
-        } else {
-            (newest.0, newest.1 + 1)
-        };
+        let newest = if form.server { self.config.server_api_version } else { self.config.api_version };
+        let max = if form.server { newest } else { (newest.0, newest.1 + 1) };
         let rows: Vec<Value> = ALL
             .iter()
             .filter(|(_, area, ..)| api.first().is_none_or(|wanted| wanted.eq_ignore_ascii_case(area)))
@@ -469,8 +401,7 @@ impl Instance {
         let places: Vec<usize> = (0..form.data.projects.len())
             .filter(|place| {
                 let project = &form.data.projects[*place];
-                let wanted =
-                    state.eq_ignore_ascii_case("all") || state.eq_ignore_ascii_case(project.state);
+                let wanted = state.eq_ignore_ascii_case("all") || state.eq_ignore_ascii_case(project.state);
                 wanted && visible(caller, project.public)
             })
             .collect();
@@ -502,15 +433,10 @@ impl Instance {
     /// The whole organization at once, without paging; what the caller may not read is left out.
     fn all_repositories(&self, form: Form<'_>, caller: &Caller) -> Result<Reply, Reply> {
         need(caller, &["vso.code"])?;
-        let projects = form
-            .data
-            .projects
-            .iter()
-            .enumerate()
-            .filter(|(_, project)| {
-                let listed = project.code == Code::Readable && project.state == "wellFormed";
-                listed && visible(caller, project.public) && !project.repositories.is_empty()
-            });
+        let projects = form.data.projects.iter().enumerate().filter(|(_, project)| {
+            let listed = project.code == Code::Readable && project.state == "wellFormed";
+            listed && visible(caller, project.public) && !project.repositories.is_empty()
+        });
         let mut count = 0;
         let mut rows = String::new();
         for (place, project) in projects {
@@ -523,12 +449,7 @@ impl Instance {
         Ok(list(count, &rows))
     }
 
-    fn project_repositories(
-        &self,
-        form: Form<'_>,
-        caller: &Caller,
-        id: &str,
-    ) -> Result<Reply, Reply> {
+    fn project_repositories(&self, form: Form<'_>, caller: &Caller, id: &str) -> Result<Reply, Reply> {
         need(caller, &["vso.code"])?;
         let place = find_project(form, caller, id)?;
         let project = &form.data.projects[place];
@@ -548,18 +469,15 @@ impl Instance {
         id: &str,
     ) -> Result<Reply, Reply> {
         need(caller, &["vso.code"])?;
-        let within = project
-            .map(|project| find_project(form, caller, project))
-            .transpose()?;
+        let within = project.map(|project| find_project(form, caller, project)).transpose()?;
         let found = match (form.data.find_repository(id), within) {
             (Some((place, number)), within) if within.is_none_or(|within| within == place) => {
                 Some((place, number))
             }
             (_, Some(place)) => {
                 let repositories = &form.data.projects[place].repositories;
-                let number = repositories
-                    .iter()
-                    .position(|known| known.name.to_lowercase() == id.to_lowercase());
+                let number =
+                    repositories.iter().position(|known| known.name.to_lowercase() == id.to_lowercase());
                 number.map(|number| (place, number))
             }
             _ => None,
@@ -598,9 +516,7 @@ fn presented(seen: &Seen) -> Option<(String, bool)> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let clear = base64::engine::general_purpose::STANDARD
-        .decode(value)
-        .ok()?;
+    let clear = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
     let clear = String::from_utf8(clear).ok()?;
     let (_, token) = clear.split_once(':')?;
     Some((token.to_owned(), false))
@@ -654,33 +570,19 @@ fn connection_data(form: Form<'_>, caller: &Caller) -> Reply {
     Reply::json(200, &body)
 }
 
-fn permissions(
-    form: Form<'_>,
-    caller: &Caller,
-    namespace: &str,
-    bits: &str,
-    query: &Query,
-) -> Reply {
-    let delimiter = query
-        .any_case("delimiter")
-        .filter(|d| !d.is_empty())
-        .unwrap_or(",");
+fn permissions(form: Form<'_>, caller: &Caller, namespace: &str, bits: &str, query: &Query) -> Reply {
+    let delimiter = query.any_case("delimiter").filter(|d| !d.is_empty()).unwrap_or(",");
     let tokens = query.any_case("tokens").unwrap_or_default();
     let bits = bits.parse().unwrap_or(0);
-    let rows: Vec<bool> = tokens
-        .split(delimiter)
-        .map(|token| allowed(form, caller, namespace, token, bits))
-        .collect();
+    let rows: Vec<bool> =
+        tokens.split(delimiter).map(|token| allowed(form, caller, namespace, token, bits)).collect();
     Reply::json(200, &json!({"count": rows.len(), "value": rows}))
 }
 
 fn evaluate(form: Form<'_>, caller: &Caller, body: &[u8]) -> Result<Reply, Reply> {
-    let mut batch: Value =
-        serde_json::from_slice(body).map_err(|_| bad_value("evaluationBatch"))?;
+    let mut batch: Value = serde_json::from_slice(body).map_err(|_| bad_value("evaluationBatch"))?;
     for evaluation in batch["evaluations"].as_array_mut().into_iter().flatten() {
-        let namespace = evaluation["securityNamespaceId"]
-            .as_str()
-            .unwrap_or_default();
+        let namespace = evaluation["securityNamespaceId"].as_str().unwrap_or_default();
         let token = evaluation["token"].as_str().unwrap_or_default();
         let bits = evaluation["permissions"].as_u64().unwrap_or(0);
         let allowed = allowed(form, caller, namespace, token, bits);
@@ -694,10 +596,7 @@ fn allowed(form: Form<'_>, caller: &Caller, namespace: &str, token: &str, bits: 
     let Caller::Known(user) = caller else {
         return false;
     };
-    let project = token
-        .split('/')
-        .nth(1)
-        .and_then(|id| form.data.find_project(id));
+    let project = token.split('/').nth(1).and_then(|id| form.data.find_project(id));
     let Some(place) = project else {
         return user.admin && !token.contains('/');
     };
@@ -710,11 +609,7 @@ fn allowed(form: Form<'_>, caller: &Caller, namespace: &str, token: &str, bits: 
 }
 
 fn list(count: usize, rows: &str) -> Reply {
-    Reply::new(
-        200,
-        "application/json",
-        format!("{{\"count\":{count},\"value\":[{rows}]}}"),
-    )
+    Reply::new(200, "application/json", format!("{{\"count\":{count},\"value\":[{rows}]}}"))
 }
 
 fn error(status: u16, assembly: &str, key: &str, message: &str) -> Reply {
@@ -725,12 +620,7 @@ fn error(status: u16, assembly: &str, key: &str, message: &str) -> Reply {
 
 fn unauthorized(user: &str) -> Reply {
     let text = format!("TF400813: The user '{user}' is not authorized to access this resource.");
-    error(
-        401,
-        "Microsoft.TeamFoundation.Framework.Server",
-        "UnauthorizedRequestException",
-        &text,
-    )
+    error(401, "Microsoft.TeamFoundation.Framework.Server", "UnauthorizedRequestException", &text)
 }
 
 fn forbidden(caller: &Caller) -> Reply {
@@ -741,36 +631,21 @@ fn forbidden(caller: &Caller) -> Reply {
     let text = format!(
         "VS403403: The identity '{user}' needs the following permission(s) to perform this action: GenericRead."
     );
-    error(
-        403,
-        "Microsoft.TeamFoundation.Framework.Server",
-        "AccessCheckException",
-        &text,
-    )
+    error(403, "Microsoft.TeamFoundation.Framework.Server", "AccessCheckException", &text)
 }
 
 fn no_project(name: &str) -> Reply {
     let text = format!(
         "TF200016: The following project does not exist: {name}. Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server."
     );
-    error(
-        404,
-        "Microsoft.TeamFoundation.Core.WebApi",
-        "ProjectDoesNotExistWithNameException",
-        &text,
-    )
+    error(404, "Microsoft.TeamFoundation.Core.WebApi", "ProjectDoesNotExistWithNameException", &text)
 }
 
 fn no_repository(name: &str) -> Reply {
     let text = format!(
         "TF401019: The Git repository with name or identifier {name} does not exist or you do not have permissions for the operation you are attempting."
     );
-    error(
-        404,
-        "Microsoft.TeamFoundation.Git.Server",
-        "GitRepositoryNotFoundException",
-        &text,
-    )
+    error(404, "Microsoft.TeamFoundation.Git.Server", "GitRepositoryNotFoundException", &text)
 }
 
 fn version_error(key: &str, message: &str) -> Reply {
@@ -779,36 +654,19 @@ fn version_error(key: &str, message: &str) -> Reply {
 
 fn bad_value(name: &str) -> Reply {
     let text = format!("The value specified for the following variable is not valid: {name}.");
-    error(
-        400,
-        "Microsoft.VisualStudio.Services.Common",
-        "VssPropertyValidationException",
-        &text,
-    )
+    error(400, "Microsoft.VisualStudio.Services.Common", "VssPropertyValidationException", &text)
 }
 
 fn unrouted(path: &str) -> Reply {
-    let text = format!(
-        "The controller for path '{path}' was not found or does not implement IController."
-    );
+    let text = format!("The controller for path '{path}' was not found or does not implement IController.");
     error(404, "System.Web", "HttpException", &text)
 }
 
 /// The tokens of a new forge.
 fn issue() -> Vec<AzureToken> {
     let both = &["vso.project", "vso.code"][..];
-    let casey = (
-        "473dec3e-03d7-6147-b106-0b0a7f766a92",
-        "casey@forge.example",
-        "Casey Example",
-        true,
-    );
-    let robin = (
-        "22157d54-1821-6536-a446-928b06348385",
-        "robin@forge.example",
-        "Robin Example",
-        false,
-    );
+    let casey = ("473dec3e-03d7-6147-b106-0b0a7f766a92", "casey@forge.example", "Casey Example", true);
+    let robin = ("22157d54-1821-6536-a446-928b06348385", "robin@forge.example", "Robin Example", false);
     [
         (tokens::GOOD, true, both, casey),
         (tokens::GOOD_LONG, true, both, casey),
@@ -820,17 +678,15 @@ fn issue() -> Vec<AzureToken> {
         (tokens::ENTRA, true, both, casey),
     ]
     .into_iter()
-    .map(
-        |(token, alive, scopes, (user_id, account, name, admin))| AzureToken {
-            token: token.to_owned(),
-            alive,
-            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            bearer: token == tokens::ENTRA,
-            admin,
-            user_id: user_id.to_owned(),
-            account: account.to_owned(),
-            name: name.to_owned(),
-        },
-    )
+    .map(|(token, alive, scopes, (user_id, account, name, admin))| AzureToken {
+        token: token.to_owned(),
+        alive,
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        bearer: token == tokens::ENTRA,
+        admin,
+        user_id: user_id.to_owned(),
+        account: account.to_owned(),
+        name: name.to_owned(),
+    })
     .collect()
 }

@@ -206,9 +206,7 @@ pub(super) fn apply(forge: &Shared, rule: usize, fault: &Fault, seen: &Seen) -> 
 fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
     let azure = seen.path.starts_with("/azure");
     Some(match fault {
-        Fault::RedirectMetadata => {
-            redirect(302, "http://169.254.169.254/latest/meta-data/".to_owned())
-        }
+        Fault::RedirectMetadata => redirect(302, "http://169.254.169.254/latest/meta-data/".to_owned()),
         Fault::RedirectOtherOrigin { status, origin } => {
             redirect(*status, format!("{origin}{}", seen.target()))
         }
@@ -234,11 +232,7 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
             "<html><head><title>503 Service Unavailable</title></head><body>no server is available to handle this request</body></html>",
         ),
         Fault::RateLimited(after) => {
-            let reply = if azure {
-                azure_limited()
-            } else {
-                gitlab_limited()
-            };
+            let reply = if azure { azure_limited() } else { gitlab_limited() };
             match after {
                 Some(after) => reply.header("retry-after", after),
                 None => reply,
@@ -254,11 +248,8 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
             .header("ratelimit-resettime", "Tue, 05 Jan 2021 11:00:00 GMT"),
         Fault::TokenEcho => {
             let token = token(seen);
-            Reply::json(
-                500,
-                &json!({"message": format!("500 no such user: {token}"), "token": token}),
-            )
-            .header("x-echo", token)
+            Reply::json(500, &json!({"message": format!("500 no such user: {token}"), "token": token}))
+                .header("x-echo", token)
         }
         Fault::Error5Mb => Reply::new(500, "text/plain", "a very long error. ".repeat(276_000)),
         _ => return None,
@@ -277,13 +268,9 @@ fn content(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
             .header("x-ratelimit-limit", 200)
             .header("x-ratelimit-remaining", 0)
             .header("x-ratelimit-reset", 1_700_000_000),
-        Fault::UnknownEncoding => forge
-            .truth(seen)
-            .header("content-encoding", "br, gzip, gzip"),
+        Fault::UnknownEncoding => forge.truth(seen).header("content-encoding", "br, gzip, gzip"),
         Fault::BrokenGzip => forge.truth(seen).header("content-encoding", "gzip"),
-        Fault::GzipBomb => {
-            Reply::new(200, JSON, gzip_bomb(400_000)).header("content-encoding", "gzip")
-        }
+        Fault::GzipBomb => Reply::new(200, JSON, gzip_bomb(400_000)).header("content-encoding", "gzip"),
         Fault::GarbageJson => Reply::new(200, JSON, "[{\"id\": 1, \"name\": \"half a ro"),
         Fault::EmptyBody => Reply::new(200, JSON, ""),
         Fault::DeepJson => Reply::new(200, JSON, deep(10_000)),
@@ -322,10 +309,7 @@ fn paging(forge: &Shared, rule: usize, fault: &Fault, seen: &Seen) -> Option<Rep
             reply = forge.truth(seen);
             let own = own_cursor(seen, azure);
             let mut control = forge.control();
-            let first = control
-                .rules
-                .get_mut(rule)
-                .map(|rule| &mut rule.first_cursor);
+            let first = control.rules.get_mut(rule).map(|rule| &mut rule.first_cursor);
             match first {
                 Some(Some(first)) if own != *first => {
                     let first = first.clone();
@@ -338,20 +322,10 @@ fn paging(forge: &Shared, rule: usize, fault: &Fault, seen: &Seen) -> Option<Rep
         Fault::SamePageForever => {
             let query = seen.params();
             let own = own_cursor(seen, azure).parse::<u64>().unwrap_or(1);
-            let fixed = [
-                "id_after",
-                "id_before",
-                "page",
-                "$skip",
-                "continuationToken",
-                "cursor",
-            ]
-            .iter()
-            .fold(query, |query, name| query.without(name));
-            reply = forge.truth(&Seen {
-                query: fixed.encode(),
-                ..seen.clone()
-            });
+            let fixed = ["id_after", "id_before", "page", "$skip", "continuationToken", "cursor"]
+                .iter()
+                .fold(query, |query, name| query.without(name));
+            reply = forge.truth(&Seen { query: fixed.encode(), ..seen.clone() });
             if cursor(&reply).is_some() {
                 set_cursor(&mut reply, seen, &forge.origin, &(own + 1).to_string());
             }
@@ -381,26 +355,17 @@ fn cursor(reply: &Reply) -> Option<String> {
     if let Some(page) = reply.value("x-next-page") {
         return Some(page.to_owned()).filter(|page| !page.is_empty());
     }
-    let next = reply
-        .value("link")?
-        .split(',')
-        .find(|link| link.contains("rel=\"next\""))?;
+    let next = reply.value("link")?.split(',').find(|link| link.contains("rel=\"next\""))?;
     let (_, query) = next.split_once('?')?;
     let query = Query::parse(query.split_once('>')?.0);
-    ["id_after", "id_before", "cursor"]
-        .iter()
-        .find_map(|name| query.first(name))
-        .map(str::to_owned)
+    ["id_after", "id_before", "cursor"].iter().find_map(|name| query.first(name)).map(str::to_owned)
 }
 
 /// The cursor that a request named; the first page's name if it named none.
 fn own_cursor(seen: &Seen, azure: bool) -> String {
     let query = seen.params();
-    let names: &[&str] = if azure {
-        &["continuationToken", "$skip"]
-    } else {
-        &["id_after", "id_before", "cursor", "page"]
-    };
+    let names: &[&str] =
+        if azure { &["continuationToken", "$skip"] } else { &["id_after", "id_before", "cursor", "page"] };
     let own = names.iter().find_map(|name| query.first(name));
     own.unwrap_or(if azure { "0" } else { "1" }).to_owned()
 }
@@ -422,10 +387,7 @@ fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
         (true, _) => "id_after",
     };
     let link = query.with(name, next).encode();
-    reply.set(
-        "link",
-        format!("<{origin}{}?{link}>; rel=\"next\"", seen.path),
-    );
+    reply.set("link", format!("<{origin}{}?{link}>; rel=\"next\"", seen.path));
 }
 
 /// Answers that are written by hand.
@@ -441,9 +403,7 @@ fn raw(forge: &Shared, fault: &Fault, truth: &Reply) -> Vec<Step> {
             Step::Drip(body.chunks(1).map(<[u8]>::to_vec).collect(), forge.drip),
         ],
         Fault::DripHeaders => {
-            let lines = head
-                .split_inclusive('\n')
-                .map(|line| line.as_bytes().to_vec());
+            let lines = head.split_inclusive('\n').map(|line| line.as_bytes().to_vec());
             let noise = (0..1_000).map(|index| format!("x-noise-{index}: drip\r\n").into_bytes());
             vec![Step::Drip(lines.chain(noise).collect(), forge.drip)]
         }
@@ -477,13 +437,11 @@ fn raw(forge: &Shared, fault: &Fault, truth: &Reply) -> Vec<Step> {
             ),
             answer(),
         ],
-        Fault::Continues(times) => vec![
-            Step::Repeat(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), *times),
-            answer(),
-        ],
+        Fault::Continues(times) => {
+            vec![Step::Repeat(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), *times), answer()]
+        }
         Fault::Upgrade => vec![Step::Bytes(
-            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
-                .to_vec(),
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n".to_vec(),
         )],
         Fault::BareLfHeader => {
             let split = format!(
@@ -501,11 +459,8 @@ fn raw(forge: &Shared, fault: &Fault, truth: &Reply) -> Vec<Step> {
 pub(super) const SIGN_IN: &str = "<!DOCTYPE html><html lang=\"en-US\"><head><title>Azure DevOps Services | Sign In</title></head><body></body></html>";
 
 fn redirect(status: u16, location: String) -> Reply {
-    Reply::html(
-        status,
-        "<html><head><title>Object moved</title></head><body></body></html>",
-    )
-    .header("location", location)
+    Reply::html(status, "<html><head><title>Object moved</title></head><body></body></html>")
+        .header("location", location)
 }
 
 fn gitlab_limited() -> Reply {

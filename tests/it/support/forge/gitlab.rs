@@ -39,8 +39,7 @@ pub(crate) mod tokens {
     /// Another person's, scope `api`.
     pub(crate) const SECOND: &str = "glpat-forgeSecondUser00011";
     /// An OAuth access token of the first person.
-    pub(crate) const OAUTH: &str =
-        "5f0e0c7e1d2b4a6988776655443322110f0e0d0c0b0a09080706050403020100";
+    pub(crate) const OAUTH: &str = "5f0e0c7e1d2b4a6988776655443322110f0e0d0c0b0a09080706050403020100";
     /// What no server knows.
     pub(crate) const UNKNOWN: &str = "glpat-forgeNobodyKnows0012";
 
@@ -118,9 +117,7 @@ pub(crate) struct GitlabToken {
 
 impl GitlabToken {
     fn has(&self, wanted: &[&str]) -> bool {
-        self.scopes
-            .iter()
-            .any(|scope| wanted.contains(&scope.as_str()))
+        self.scopes.iter().any(|scope| wanted.contains(&scope.as_str()))
     }
 
     fn bot(&self) -> bool {
@@ -156,18 +153,14 @@ impl Instance {
             data: Data::build(&config.gitlab, external)?,
             tokens: Mutex::new(issue(config.today)),
             user: serde_json::from_str(user).map_err(|error| broken("user.json", error))?,
-            metadata: serde_json::from_str(metadata)
-                .map_err(|error| broken("metadata.json", error))?,
+            metadata: serde_json::from_str(metadata).map_err(|error| broken("metadata.json", error))?,
             config: config.gitlab.clone(),
         })
     }
 
     /// Changes a token.
     pub(super) fn edit_token(&self, token: &str, edit: impl FnOnce(&mut GitlabToken)) {
-        if let Some(known) = lock(&self.tokens)
-            .iter_mut()
-            .find(|known| known.token == token)
-        {
+        if let Some(known) = lock(&self.tokens).iter_mut().find(|known| known.token == token) {
             edit(known);
         }
     }
@@ -211,9 +204,7 @@ impl Instance {
 
     /// The token of a request: `None` is anonymous, which a missing or empty token and Basic are as well.
     fn caller(&self, seen: &Seen) -> Result<Option<GitlabToken>, Reply> {
-        let private = seen
-            .header("private-token")
-            .filter(|token| !token.is_empty());
+        let private = seen.header("private-token").filter(|token| !token.is_empty());
         let (token, bearer) = match (private, seen.header("authorization")) {
             (Some(token), _) => (token, false),
             (None, Some(value)) => match value.split_once(' ') {
@@ -226,25 +217,19 @@ impl Instance {
             },
             (None, None) => return Ok(None),
         };
-        let known = lock(&self.tokens)
-            .iter()
-            .find(|known| known.token == token)
-            .cloned();
+        let known = lock(&self.tokens).iter().find(|known| known.token == token).cloned();
         let Some(known) = known.filter(|known| bearer || known.kind != TokenKind::OAuth) else {
             return Err(unauthorized());
         };
         match known.state {
             TokenState::Active => Ok(Some(known)),
-            TokenState::Expired => Err(invalid_token(
-                "Token is expired. You can either do re-authorization or token refresh.",
-            )),
-            TokenState::Revoked => Err(invalid_token(
-                "Token was revoked. You have to re-authorize from the user.",
-            )),
-            TokenState::Blocked => Err(message(
-                403,
-                "403 Forbidden - Your account has been blocked.",
-            )),
+            TokenState::Expired => {
+                Err(invalid_token("Token is expired. You can either do re-authorization or token refresh."))
+            }
+            TokenState::Revoked => {
+                Err(invalid_token("Token was revoked. You have to re-authorize from the user."))
+            }
+            TokenState::Blocked => Err(message(403, "403 Forbidden - Your account has been blocked.")),
         }
     }
 
@@ -266,10 +251,7 @@ impl Instance {
 
     /// What a caller may do in a project.
     fn access(&self, caller: Option<&GitlabToken>, index: usize) -> Access {
-        let direct = |level| Access {
-            project: Some(level),
-            ..Access::default()
-        };
+        let direct = |level| Access { project: Some(level), ..Access::default() };
         match caller {
             None => Access::default(),
             Some(token) => match token.kind {
@@ -278,11 +260,7 @@ impl Instance {
                 TokenKind::Project | TokenKind::Group => Access::default(),
                 _ if token.username == "robin" => {
                     let member = index.is_multiple_of(3) && index < self.data.members();
-                    if member {
-                        direct(20)
-                    } else {
-                        Access::default()
-                    }
+                    if member { direct(20) } else { Access::default() }
                 }
                 _ => self.data.owner_access(index),
             },
@@ -325,11 +303,7 @@ impl Instance {
     }
 
     fn older_than(&self, major: u32, minor: u32) -> bool {
-        let mut numbers = self
-            .config
-            .version
-            .split(['.', '-'])
-            .map_while(|n| n.parse().ok());
+        let mut numbers = self.config.version.split(['.', '-']).map_while(|n| n.parse().ok());
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
     }
 
@@ -342,8 +316,7 @@ impl Instance {
             return Err(insufficient_granular());
         }
         if token.kind == TokenKind::OAuth {
-            let text =
-                "400 Bad request - This endpoint requires token type to be a personal access token";
+            let text = "400 Bad request - This endpoint requires token type to be a personal access token";
             return Err(message(400, text));
         }
         let body = json!({"id": token.id, "name": "forge", "description": null, "revoked": false,
@@ -415,23 +388,14 @@ impl Instance {
     fn matches(&self, index: usize, filter: &Filter) -> bool {
         let archived = Data::archived(index);
         filter.archived.is_none_or(|wanted| wanted == archived)
-            && filter
-                .visibility
-                .as_deref()
-                .is_none_or(|wanted| wanted == self.data.visibility(index))
+            && filter.visibility.as_deref().is_none_or(|wanted| wanted == self.data.visibility(index))
             && (!filter.active || !(archived || index == 6))
-            && filter
-                .search
-                .as_deref()
-                .is_none_or(|search| self.found(index, search, filter.namespaces))
+            && filter.search.as_deref().is_none_or(|search| self.found(index, search, filter.namespaces))
     }
 
     fn found(&self, index: usize, search: &str, namespaces: bool) -> bool {
         let project = self.data.project(index);
-        let mut text = format!(
-            "{}\n{}\n{}",
-            project.name, project.path, project.description
-        );
+        let mut text = format!("{}\n{}\n{}", project.name, project.path, project.description);
         if namespaces {
             text.push('\n');
             text.push_str(&self.data.full_path(index));
@@ -449,17 +413,9 @@ impl Instance {
         permissions: bool,
         keep: impl Fn(usize) -> bool,
     ) -> Result<Reply, Reply> {
-        let after = query
-            .first("id_after")
-            .map_or(Ok(0), |id| number(id, "id_after"))?;
-        let before = query
-            .first("id_before")
-            .map_or(Ok(u64::MAX), |id| number(id, "id_before"))?;
-        let first = if after == 0 {
-            0
-        } else {
-            self.data.first_after(after)
-        };
+        let after = query.first("id_after").map_or(Ok(0), |id| number(id, "id_after"))?;
+        let before = query.first("id_before").map_or(Ok(u64::MAX), |id| number(id, "id_before"))?;
+        let first = if after == 0 { 0 } else { self.data.first_after(after) };
         let end = match before {
             u64::MAX => self.data.total(),
             before => self.data.first_after(before.saturating_sub(1)),
@@ -468,11 +424,7 @@ impl Instance {
         let ascending = range.clone().filter(|index| keep(*index));
         if list.keyset {
             let rows: Vec<usize> = if list.descending {
-                range
-                    .rev()
-                    .filter(|index| keep(*index))
-                    .take(list.per_page)
-                    .collect()
+                range.rev().filter(|index| keep(*index)).take(list.per_page).collect()
             } else {
                 ascending.take(list.per_page).collect()
             };
@@ -480,11 +432,7 @@ impl Instance {
             let Some(last) = rows.last() else {
                 return Ok(reply);
             };
-            let name = if list.descending {
-                "id_before"
-            } else {
-                "id_after"
-            };
+            let name = if list.descending { "id_before" } else { "id_after" };
             let next = query.with(name, self.data.id(*last)).encode();
             return Ok(reply.header("link", self.link(seen, &next, "next")));
         }
@@ -521,20 +469,13 @@ impl Instance {
                 body.push(',');
             }
             let view = self.view(*index, query, caller, permissions);
-            self.data
-                .render(&self.data.project(*index), view, &mut body);
+            self.data.render(&self.data.project(*index), view, &mut body);
         }
         body.push(']');
         Reply::new(200, "application/json", body)
     }
 
-    fn view(
-        &self,
-        index: usize,
-        query: &Query,
-        caller: Option<&GitlabToken>,
-        permissions: bool,
-    ) -> View {
+    fn view(&self, index: usize, query: &Query, caller: Option<&GitlabToken>, permissions: bool) -> View {
         let access = self.access(caller, index);
         View {
             simple: query.flag("simple"),
@@ -546,14 +487,7 @@ impl Instance {
     }
 
     /// The header set of an offset page; totals and `last` are left out above the limit.
-    fn offset_headers(
-        &self,
-        reply: Reply,
-        seen: &Seen,
-        query: &Query,
-        list: &List,
-        total: usize,
-    ) -> Reply {
+    fn offset_headers(&self, reply: Reply, seen: &Seen, query: &Query, list: &List, total: usize) -> Reply {
         let pages = total.div_ceil(list.per_page).max(1);
         let counted = total <= self.config.total_limit;
         let next = (list.page < pages).then_some(list.page + 1);
@@ -576,13 +510,7 @@ impl Instance {
             .header("x-page", list.page)
             .header("x-per-page", list.per_page)
             .header("x-prev-page", text(previous));
-        if counted {
-            reply
-                .header("x-total", total)
-                .header("x-total-pages", pages)
-        } else {
-            reply
-        }
+        if counted { reply.header("x-total", total).header("x-total-pages", pages) } else { reply }
     }
 
     /// A link under the configured URL, which need not be the one the client uses.
@@ -611,8 +539,7 @@ impl Instance {
             Err(_) if moved => Some(0),
             Err(_) => self.data.of_path(&path),
         };
-        let index =
-            index.filter(|index| *index < self.data.total() && self.visible(caller, *index));
+        let index = index.filter(|index| *index < self.data.total() && self.visible(caller, *index));
         let Some(index) = index else {
             return Err(message(404, "404 Project Not Found"));
         };
@@ -622,10 +549,7 @@ impl Instance {
         match (method, rest) {
             ("GET" | "HEAD", []) => {
                 let mut body = String::new();
-                let view = View {
-                    simple: false,
-                    ..self.view(index, query, caller, true)
-                };
+                let view = View { simple: false, ..self.view(index, query, caller, true) };
                 self.data.render(&self.data.project(index), view, &mut body);
                 Ok(Reply::new(200, "application/json", body))
             }
@@ -650,11 +574,7 @@ impl Instance {
             return message(405, "Non GET methods are not allowed for moved projects");
         }
         let tail: String = rest.iter().map(|segment| format!("/{segment}")).collect();
-        let query = if seen.query.is_empty() {
-            String::new()
-        } else {
-            format!("?{}", seen.query)
-        };
+        let query = if seen.query.is_empty() { String::new() } else { format!("?{}", seen.query) };
         let id = self.data.id(index);
         let location = format!("{}/api/v4/projects/{id}{tail}{query}", self.data.external);
         let text = format!("This resource has been moved permanently to {location}.");
@@ -692,17 +612,10 @@ impl Instance {
         if keyset && query.first("order_by").is_some_and(|order| order != "name") {
             return Err(no_keyset());
         }
-        let start = if keyset {
-            cursor(query)?
-        } else {
-            (page - 1) * per_page
-        };
+        let start = if keyset { cursor(query)? } else { (page - 1) * per_page };
         let start = start.min(total);
         let end = (start + per_page).min(total);
-        let body: Vec<Value> = rows[start..end]
-            .iter()
-            .map(|place| self.group_row(*place))
-            .collect();
+        let body: Vec<Value> = rows[start..end].iter().map(|place| self.group_row(*place)).collect();
         let reply = Reply::json(200, &Value::from(body));
         if !keyset {
             let list = List::offset(page, per_page);
@@ -711,8 +624,8 @@ impl Instance {
         if end == total {
             return Ok(reply);
         }
-        let next = base64::engine::general_purpose::URL_SAFE
-            .encode(json!({"_kd": "n", "at": end}).to_string());
+        let next =
+            base64::engine::general_purpose::URL_SAFE.encode(json!({"_kd": "n", "at": end}).to_string());
         let next = query.with("cursor", next).encode();
         Ok(reply.header("link", self.link(seen, &next, "next")))
     }
@@ -730,8 +643,7 @@ impl Instance {
     fn find_group(&self, id: &str) -> Result<usize, Reply> {
         let path = decode(id);
         let found = self.data.namespaces.iter().position(|group| {
-            !group.user
-                && (group.id.to_string() == path || group.full_path.eq_ignore_ascii_case(&path))
+            !group.user && (group.id.to_string() == path || group.full_path.eq_ignore_ascii_case(&path))
         });
         found.ok_or_else(|| message(404, "404 Group Not Found"))
     }
@@ -764,9 +676,8 @@ impl Instance {
     fn user_projects(&self, id: &str, seen: &Seen, query: &Query) -> Result<Reply, Reply> {
         let caller = self.anybody(seen)?;
         let list = List::parse(query)?;
-        let known = lock(&self.tokens)
-            .iter()
-            .any(|token| token.username == id || token.user_id.to_string() == id);
+        let known =
+            lock(&self.tokens).iter().any(|token| token.username == id || token.user_id.to_string() == id);
         if !known {
             return Err(message(404, "404 User Not Found"));
         }
@@ -790,11 +701,7 @@ impl Instance {
             .filter(|space| !token.bot() && (!space.user || token.username == OWNER))
             .filter(|space| space.full_path.contains(&search))
             .map(|space| {
-                let below = if space.user {
-                    String::new()
-                } else {
-                    "groups/".to_owned()
-                };
+                let below = if space.user { String::new() } else { "groups/".to_owned() };
                 let kind = if space.user { "user" } else { "group" };
                 json!({"id": space.id, "name": space.name, "path": space.path, "kind": kind,
                     "full_path": space.full_path, "parent_id": space.parent, "avatar_url": null,
@@ -849,13 +756,7 @@ struct List {
 
 impl List {
     fn offset(page: usize, per_page: usize) -> Self {
-        Self {
-            keyset: false,
-            by_name: false,
-            descending: false,
-            page,
-            per_page,
-        }
+        Self { keyset: false, by_name: false, descending: false, page, per_page }
     }
 
     /// Grape's checks of the values, then the one of the pager.
@@ -910,9 +811,7 @@ fn least_access(query: &Query) -> Result<Option<u8>, Reply> {
 /// Page and size: 20 by default, cut at 100 without a word.
 fn page_of(query: &Query) -> Result<(usize, usize), Reply> {
     let read = |name: &str, default: u64| {
-        let value = query
-            .first(name)
-            .map_or(Ok(default), |value| number(value, name))?;
+        let value = query.first(name).map_or(Ok(default), |value| number(value, name))?;
         match usize::try_from(value) {
             Ok(0) | Err(_) => Err(invalid(name, "does not have a valid value")),
             Ok(value) => Ok(value),
@@ -926,13 +825,10 @@ fn cursor(query: &Query) -> Result<usize, Reply> {
     let Some(cursor) = query.first("cursor") else {
         return Ok(0);
     };
-    let clear = base64::engine::general_purpose::URL_SAFE
-        .decode(cursor)
-        .ok();
+    let clear = base64::engine::general_purpose::URL_SAFE.decode(cursor).ok();
     let value = clear.and_then(|clear| serde_json::from_slice::<Value>(&clear).ok());
     let at = value.and_then(|value| value["at"].as_u64());
-    at.and_then(|at| usize::try_from(at).ok())
-        .ok_or_else(|| invalid("cursor", "is invalid"))
+    at.and_then(|at| usize::try_from(at).ok()).ok_or_else(|| invalid("cursor", "is invalid"))
 }
 
 fn number(value: &str, name: &str) -> Result<u64, Reply> {
@@ -998,10 +894,7 @@ fn unrouted() -> Reply {
 /// A page of the web interface: the sign-in for what needs one, as for any group or project URL.
 fn outside(path: &str) -> Reply {
     if path.starts_with("/users/sign_in") {
-        return Reply::html(
-            200,
-            "<!DOCTYPE html><html><head><title>Sign in · GitLab</title></head></html>",
-        );
+        return Reply::html(200, "<!DOCTYPE html><html><head><title>Sign in · GitLab</title></head></html>");
     }
     Reply::html(302, "<html><body>You are being redirected.</body></html>")
         .header("location", "/gitlab/users/sign_in")
@@ -1017,30 +910,9 @@ fn issue(today: time::Date) -> Vec<GitlabToken> {
     let api = &["api"][..];
     [
         (tokens::GOOD, Personal, Active, api, day(300), casey),
-        (
-            tokens::READ_ONLY,
-            Personal,
-            Active,
-            &["read_api", "read_repository"][..],
-            day(300),
-            casey,
-        ),
-        (
-            tokens::NARROW,
-            Personal,
-            Active,
-            &["read_repository"][..],
-            day(300),
-            casey,
-        ),
-        (
-            tokens::USER_ONLY,
-            Personal,
-            Active,
-            &["read_user"][..],
-            day(300),
-            casey,
-        ),
+        (tokens::READ_ONLY, Personal, Active, &["read_api", "read_repository"][..], day(300), casey),
+        (tokens::NARROW, Personal, Active, &["read_repository"][..], day(300), casey),
+        (tokens::USER_ONLY, Personal, Active, &["read_user"][..], day(300), casey),
         (tokens::EXPIRING, Personal, Active, api, day(7), casey),
         (
             tokens::ENDLESS,
@@ -1052,14 +924,7 @@ fn issue(today: time::Date) -> Vec<GitlabToken> {
         ),
         (tokens::EXPIRED, Personal, Expired, api, day(-1), casey),
         (tokens::REVOKED, Personal, Revoked, api, day(300), casey),
-        (
-            tokens::BLOCKED,
-            Personal,
-            Blocked,
-            api,
-            day(300),
-            (63_002, "blake", "Blake Example"),
-        ),
+        (tokens::BLOCKED, Personal, Blocked, api, day(300), (63_002, "blake", "Blake Example")),
         (tokens::GRANULAR, Personal, Active, &[][..], day(300), casey),
         (
             tokens::PROJECT,
@@ -1078,33 +943,22 @@ fn issue(today: time::Date) -> Vec<GitlabToken> {
             (70_003, "group_120836_bot_2fca233d8298ea11", "Group token"),
         ),
         (tokens::SECOND, Personal, Active, api, day(300), robin),
-        (
-            tokens::OAUTH,
-            OAuth,
-            Active,
-            &["read_user", "read_api", "api"][..],
-            None,
-            casey,
-        ),
+        (tokens::OAUTH, OAuth, Active, &["read_user", "read_api", "api"][..], None, casey),
     ]
     .into_iter()
     .enumerate()
-    .map(
-        |(place, (token, kind, state, scopes, expires_at, (user_id, username, name)))| {
-            GitlabToken {
-                token: token.to_owned(),
-                kind,
-                state,
-                scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-                granular: token == tokens::GRANULAR,
-                expires_at,
-                id: 4_200 + place as u64,
-                user_id,
-                username: username.to_owned(),
-                name: name.to_owned(),
-                email: format!("{username}@forge.example"),
-            }
-        },
-    )
+    .map(|(place, (token, kind, state, scopes, expires_at, (user_id, username, name)))| GitlabToken {
+        token: token.to_owned(),
+        kind,
+        state,
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        granular: token == tokens::GRANULAR,
+        expires_at,
+        id: 4_200 + place as u64,
+        user_id,
+        username: username.to_owned(),
+        name: name.to_owned(),
+        email: format!("{username}@forge.example"),
+    })
     .collect()
 }

@@ -186,11 +186,7 @@ impl Data {
 
     /// The project of a full path, letter case ignored.
     pub(super) fn of_path(&self, path: &str) -> Option<usize> {
-        let digits: String = path
-            .chars()
-            .rev()
-            .take_while(char::is_ascii_digit)
-            .collect();
+        let digits: String = path.chars().rev().take_while(char::is_ascii_digit).collect();
         let number: String = digits.chars().rev().collect();
         let special = 0..self.total.min(8);
         special
@@ -268,11 +264,7 @@ impl Data {
             8 => (None, Some(30), None),
             _ => (None, None, None),
         };
-        Access {
-            project,
-            group,
-            invited,
-        }
+        Access { project, group, invited }
     }
 
     /// Writes the row of a project.
@@ -280,11 +272,7 @@ impl Data {
         let namespace = self.namespace(project.index);
         out.push('{');
         self.optional(project, view, out);
-        let template = if view.simple || view.anonymous {
-            &self.simple
-        } else {
-            &self.full
-        };
+        let template = if view.simple || view.anonymous { &self.simple } else { &self.full };
         template.render(out, |slot, out| {
             // Writing to a string cannot fail.
             let _ = match slot {
@@ -331,12 +319,10 @@ impl Data {
         }
         if let Some(access) = view.access {
             let level = |level: Option<u8>| {
-                level.map_or(
-                    Value::Null,
-                    |level| json!({"access_level": level, "notification_level": 3}),
-                )
+                level.map_or(Value::Null, |level| json!({"access_level": level, "notification_level": 3}))
             };
-            let permissions = json!({"project_access": level(access.project), "group_access": level(access.group)});
+            let permissions =
+                json!({"project_access": level(access.project), "group_access": level(access.group)});
             let _ = write!(out, "\"permissions\":{permissions},");
         }
         if view.statistics {
@@ -351,7 +337,9 @@ impl Data {
             let _ = write!(out, "\"forked_from_project\":{origin},");
         }
         if project.pending_deletion {
-            out.push_str("\"marked_for_deletion_at\":\"2026-11-20\",\"marked_for_deletion_on\":\"2026-11-20\",");
+            out.push_str(
+                "\"marked_for_deletion_at\":\"2026-11-20\",\"marked_for_deletion_on\":\"2026-11-20\",",
+            );
         }
     }
 }
@@ -414,13 +402,10 @@ fn hostile(project: &mut Project) {
 /// the opening brace and the optional members are written by [`Data::render`].
 fn templates() -> io::Result<(Template, Template)> {
     let recorded = include_str!("../../../fixtures/providers/gitlab/go-scm/repo.json");
-    let exchange = include_str!(
-        "../../../fixtures/providers/gitlab/exchanges/project-200-unauthenticated.json"
-    );
-    let exchange: Value =
-        serde_json::from_str(exchange).map_err(|error| broken("project-200", error))?;
-    let mut full: Value =
-        serde_json::from_str(recorded).map_err(|error| broken("repo.json", error))?;
+    let exchange =
+        include_str!("../../../fixtures/providers/gitlab/exchanges/project-200-unauthenticated.json");
+    let exchange: Value = serde_json::from_str(exchange).map_err(|error| broken("project-200", error))?;
+    let mut full: Value = serde_json::from_str(recorded).map_err(|error| broken("repo.json", error))?;
     let mut simple = exchange["response"]["body"].clone();
     for row in [&mut full, &mut simple] {
         let namespace = json!({"id": "@@ns_id@@", "name": "@@ns_name@@", "path": "{{ns_path}}", "kind": "{{ns_kind}}",
@@ -481,15 +466,9 @@ fn escaped(text: &str) -> String {
 
 /// A moment in GitLab's form; later for higher indexes.
 fn moment(index: usize, days: usize) -> String {
-    let (day, month) = (
-        (index / 86_400 + days) % 28 + 1,
-        (index / 2_419_200) % 12 + 1,
-    );
+    let (day, month) = ((index / 86_400 + days) % 28 + 1, (index / 2_419_200) % 12 + 1);
     let (hour, minute, second) = (index / 3_600 % 24, index / 60 % 60, index % 60);
-    format!(
-        "2024-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-        index % 1_000
-    )
+    format!("2024-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", index % 1_000)
 }
 
 /// A fixed pseudo-random number (splitmix64).

@@ -102,10 +102,7 @@ impl Forge {
             azure: azure_devops::Instance::build(&config, &origin)?,
             origin,
             drip: config.drip,
-            control: Mutex::new(Control {
-                latency: config.latency,
-                ..Control::default()
-            }),
+            control: Mutex::new(Control { latency: config.latency, ..Control::default() }),
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -113,12 +110,7 @@ impl Forge {
         let ca_pem = tls.as_ref().map(|tls| tls.ca_pem.clone());
         let acceptor = tls.map(|tls| tls.acceptor);
         let server = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&shared)));
-        Ok(Self {
-            shared,
-            address,
-            ca_pem,
-            server,
-        })
+        Ok(Self { shared, address, ca_pem, server })
     }
 
     /// A forge with the defaults.
@@ -234,18 +226,11 @@ impl Forge {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.shared.control().scripted.push_back(Scripted {
             method: method.to_owned(),
             prefix: prefix.to_owned(),
-            reply: Reply {
-                status,
-                headers,
-                body: body.into(),
-            },
+            reply: Reply { status, headers, body: body.into() },
         });
     }
 
@@ -259,10 +244,7 @@ impl Forge {
             .iter()
             .map(|scripted| format!("{} {}", scripted.method, scripted.prefix))
             .collect();
-        assert!(
-            left.is_empty(),
-            "scripted answers nobody asked for: {left:?}"
-        );
+        assert!(left.is_empty(), "scripted answers nobody asked for: {left:?}");
     }
 
     /// Changes a GitLab token while the forge runs: revoke it, narrow its scopes, give it to another
@@ -334,10 +316,7 @@ impl Shared {
         } else if seen.path.starts_with("/azure") {
             self.azure.answer(seen)
         } else {
-            Reply::html(
-                404,
-                "<html><head><title>404 Not Found</title></head></html>",
-            )
+            Reply::html(404, "<html><head><title>404 Not Found</title></head></html>")
         }
     }
 }
@@ -367,10 +346,8 @@ struct Scripted {
 impl Control {
     fn scripted(&mut self, seen: &Seen) -> Option<Reply> {
         let target = seen.target();
-        let at = self
-            .scripted
-            .iter()
-            .position(|s| s.method == seen.method && target.starts_with(&s.prefix))?;
+        let at =
+            self.scripted.iter().position(|s| s.method == seen.method && target.starts_with(&s.prefix))?;
         self.scripted.remove(at).map(|scripted| scripted.reply)
     }
 

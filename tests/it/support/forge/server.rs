@@ -61,15 +61,13 @@ impl Tls {
         let ca_key = KeyPair::generate()?;
         let mut ca = CertificateParams::new(Vec::new())?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.distinguished_name
-            .push(DnType::CommonName, "Forge Test CA");
+        ca.distinguished_name.push(DnType::CommonName, "Forge Test CA");
         let ca_pem = ca.self_signed(&ca_key)?.pem();
         let issuer = Issuer::new(ca, ca_key);
 
         let key = KeyPair::generate()?;
         let mut leaf = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])?;
-        leaf.distinguished_name
-            .push(DnType::CommonName, "forge.test");
+        leaf.distinguished_name.push(DnType::CommonName, "forge.test");
         let chain = vec![leaf.signed_by(&key, &issuer)?.der().clone()];
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
 

@@ -12,9 +12,7 @@ impl Template {
     /// Makes a template of a JSON value. A string `"@@x@@"` is a hole for any JSON text, `{{x}}` inside a
     /// string is a hole for text that needs no escaping.
     pub(crate) fn new(value: &Value) -> io::Result<Self> {
-        let text = serde_json::to_string(value)?
-            .replace("\"@@", "{{")
-            .replace("@@\"", "}}");
+        let text = serde_json::to_string(value)?.replace("\"@@", "{{").replace("@@\"", "}}");
         let mut parts = Vec::new();
         let mut rest = text.as_str();
         while let Some((literal, tail)) = rest.split_once("{{") {

@@ -1,0 +1,155 @@
+//! Rows in the process's memory, for tests: everything is gone when the process ends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::layout::{self, Rows, Visit};
+use super::plan::Plan;
+use super::{Change, Listed, Remembered, Store, StoreError};
+use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, TenantId};
+use crate::domain::credential::Sealed;
+use crate::domain::event::Event;
+use crate::domain::timestamp::Timestamp;
+
+/// A store without a disk. Rows are kept in their stored form, so that what does not survive encoding
+/// does not survive here either.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    closed: bool,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A commit inserts rows one by one into a map, which cannot fail half-way, so the state behind a
+    /// poisoned lock is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("rows", &self.state().rows.len()).finish()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn connection(&self, name: &ConnectionName) -> Result<Arc<ConnectionRecord>, StoreError> {
+        layout::connection(&self.state().rows, name).map(Arc::new)
+    }
+
+    async fn connections(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ConnectionId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
+        layout::connections(&self.state().rows, tenant, after, limit)
+    }
+
+    async fn name_owner(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        folded: &str,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        layout::name_owner(&self.state().rows, tenant, provider, folded)
+    }
+
+    async fn id_taken(&self, name: &ConnectionName) -> Result<bool, StoreError> {
+        layout::id_taken(&self.state().rows, name)
+    }
+
+    async fn remembered(
+        &self,
+        tenant: &TenantId,
+        request_id: &str,
+    ) -> Result<Option<Remembered>, StoreError> {
+        layout::remembered(&self.state().rows, tenant, request_id)
+    }
+
+    async fn events(
+        &self,
+        tenant: &TenantId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Event)>, StoreError> {
+        layout::events(&self.state().rows, tenant, after, limit)
+    }
+
+    async fn identity(&self) -> Result<Option<Sealed>, StoreError> {
+        layout::identity(&self.state().rows)
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut state = self.open_state()?;
+        let mut plan = Plan::new(&state.rows);
+        plan.commit(&changes)?;
+        for (key, row) in plan.finish()?.map(|(writes, _)| writes).unwrap_or_default() {
+            match row {
+                Some(bytes) => state.rows.insert(key, bytes),
+                None => state.rows.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    async fn forget_requests(&self, before: Timestamp) -> Result<usize, StoreError> {
+        let mut state = self.open_state()?;
+        let gone = layout::requests_before(&state.rows, before, usize::MAX)?;
+        for keys in &gone {
+            state.rows.remove(&keys.time);
+            state.rows.remove(&keys.request);
+        }
+        Ok(gone.len())
+    }
+
+    async fn close(&self) {
+        self.state().closed = true;
+    }
+}
+
+impl MemoryStore {
+    fn open_state(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.state();
+        if state.closed {
+            return Err(StoreError::Unavailable { problem: "it was closed".to_owned() });
+        }
+        Ok(state)
+    }
+}
+
+impl Rows for BTreeMap<Vec<u8>, Vec<u8>> {
+    type Value = Vec<u8>;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(Self::get(self, key).cloned())
+    }
+
+    fn walk(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        if from < to {
+            for (key, bytes) in self.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
+                if visit(key, bytes).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

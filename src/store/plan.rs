@@ -1,0 +1,205 @@
+//! Turns changes into rows to write: every check of a commit, once for all backends.
+
+use std::collections::HashMap;
+
+use super::layout::{self, Rows, Visit};
+use super::record::{self, IdentityRow, IndexRow, NameRow, RetiredRow, StoreRow};
+use super::{Change, Remembered, StoreError};
+use crate::domain::connection::{ConnectionName, ConnectionRecord, Revision, TenantId};
+use crate::domain::credential::Sealed;
+use crate::domain::event::Event;
+
+/// What commits will write, on top of the rows that are there. Each commit sees the ones before it; one
+/// that fails leaves nothing.
+pub(super) struct Plan<'a, R> {
+    below: &'a R,
+    settled: Writes,
+    staged: Writes,
+    commits: u64,
+    new_tenants: u64,
+    staged_tenants: u64,
+}
+
+/// Rows by key; `None` where the row goes.
+pub(super) type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+impl<'a, R: Rows> Plan<'a, R> {
+    /// An empty plan over the rows of a backend.
+    pub(super) fn new(below: &'a R) -> Self {
+        Self {
+            below,
+            settled: Writes::new(),
+            staged: Writes::new(),
+            commits: 0,
+            new_tenants: 0,
+            staged_tenants: 0,
+        }
+    }
+
+    /// Adds all the changes or none of them.
+    pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let outcome = changes.iter().try_for_each(|change| self.stage(change));
+        if outcome.is_ok() {
+            self.commits += 1;
+            self.new_tenants += self.staged_tenants;
+            self.settled.extend(self.staged.drain());
+        } else {
+            self.staged.clear();
+        }
+        self.staged_tenants = 0;
+        outcome
+    }
+
+    /// The rows to write, all at once, and how many commits the store has then seen; `None` if no commit succeeded.
+    pub(super) fn finish(mut self) -> Result<Option<(Writes, u64)>, StoreError> {
+        if self.commits == 0 {
+            return Ok(None);
+        }
+        let old = layout::store_row(self.below)?.unwrap_or_default();
+        let row = StoreRow { commits: old.commits + self.commits, tenants: old.tenants + self.new_tenants };
+        self.settled.insert(layout::STORE.to_vec(), Some(record::wrap(layout::STORE, &row)));
+        Ok(Some((self.settled, row.commits)))
+    }
+
+    fn stage(&mut self, change: &Change) -> Result<(), StoreError> {
+        match change {
+            Change::Insert(record) => self.insert(record),
+            Change::Replace { record, expected } => self.replace(record, *expected),
+            Change::Remove { name, expected } => self.remove(name, *expected),
+            Change::Append(event) => self.append(event),
+            Change::Remember(remembered) => self.remember(remembered),
+            Change::Identify(sealed) => self.identify(sealed),
+        }
+    }
+
+    fn insert(&mut self, record: &ConnectionRecord) -> Result<(), StoreError> {
+        let name = &record.connection.name;
+        if record.revision != Revision(1) {
+            return Err(StoreError::Stale);
+        }
+        if layout::id_taken(self, name)? {
+            return Err(StoreError::IdTaken);
+        }
+        self.claim_name(record)?;
+        self.put_connection(record);
+        self.count(&name.tenant, |row| {
+            row.connections += 1;
+            row.names += 1;
+        })
+    }
+
+    fn replace(&mut self, record: &ConnectionRecord, expected: Revision) -> Result<(), StoreError> {
+        let old = layout::connection(self, &record.connection.name)?;
+        if old.revision != expected || expected.0.checked_add(1) != Some(record.revision.0) {
+            return Err(StoreError::Stale);
+        }
+        if claimed_by(&old) != claimed_by(record) {
+            self.claim_name(record)?;
+            self.staged.insert(claimed_by(&old), None);
+        }
+        self.put_connection(record);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &ConnectionName, expected: Revision) -> Result<(), StoreError> {
+        let old = layout::connection(self, name)?;
+        if old.revision != expected {
+            return Err(StoreError::Stale);
+        }
+        self.staged.insert(claimed_by(&old), None);
+        self.staged.insert(layout::connection_key(name), None);
+        self.put(layout::retired_key(name), &RetiredRow { uid: old.connection.uid });
+        self.count(&name.tenant, |row| {
+            // Saturating: a count that is wrong is for the check at the next start, not for a panic here.
+            row.connections = row.connections.saturating_sub(1);
+            row.names = row.names.saturating_sub(1);
+            row.retired += 1;
+        })
+    }
+
+    fn append(&mut self, event: &Event) -> Result<(), StoreError> {
+        let sequence = layout::tenant_row(self, &event.tenant)?.last_event + 1;
+        let key = layout::event_key(&event.tenant, sequence);
+        let bytes = record::encode_event(&key, event);
+        self.staged.insert(key, Some(bytes));
+        self.count(&event.tenant, |row| row.last_event = sequence)
+    }
+
+    fn remember(&mut self, remembered: &Remembered) -> Result<(), StoreError> {
+        let Remembered { tenant, request_id, time, .. } = remembered;
+        let key = layout::request_key(tenant, request_id);
+        if self.get(&key)?.is_some() {
+            return Err(StoreError::RequestRemembered);
+        }
+        let bytes = record::encode_remembered(&key, remembered);
+        self.staged.insert(key, Some(bytes));
+        self.put(layout::request_time_key(*time, tenant, request_id), &IndexRow {});
+        Ok(())
+    }
+
+    fn identify(&mut self, sealed: &Sealed) -> Result<(), StoreError> {
+        if layout::identity(self)?.is_none() {
+            self.put(layout::IDENTITY.to_vec(), &IdentityRow { sealed: sealed.0.clone() });
+        }
+        Ok(())
+    }
+
+    fn claim_name(&mut self, record: &ConnectionRecord) -> Result<(), StoreError> {
+        let connection = &record.connection;
+        let ConnectionName { tenant, id } = &connection.name;
+        let folded = connection.display_name.fold();
+        if let Some(owner) = layout::name_owner(self, tenant, &connection.provider, &folded)? {
+            return Err(StoreError::NameTaken { owner });
+        }
+        self.put(claimed_by(record), &NameRow { owner: id.as_str().to_owned() });
+        Ok(())
+    }
+
+    fn count(
+        &mut self,
+        tenant: &TenantId,
+        change: impl FnOnce(&mut record::TenantRow),
+    ) -> Result<(), StoreError> {
+        let key = layout::tenant_key(tenant);
+        let mut row = layout::tenant_row(self, tenant)?;
+        if self.get(&key)?.is_none() {
+            self.staged_tenants += 1;
+        }
+        change(&mut row);
+        self.put(key, &row);
+        Ok(())
+    }
+
+    fn put_connection(&mut self, record: &ConnectionRecord) {
+        let key = layout::connection_key(&record.connection.name);
+        let bytes = record::encode_connection(&key, record);
+        self.staged.insert(key, Some(bytes));
+    }
+
+    fn put(&mut self, key: Vec<u8>, row: &impl prost::Message) {
+        let bytes = record::wrap(&key, row);
+        self.staged.insert(key, Some(bytes));
+    }
+}
+
+fn claimed_by(record: &ConnectionRecord) -> Vec<u8> {
+    let connection = &record.connection;
+    layout::name_key(&connection.name.tenant, &connection.provider, &connection.display_name.fold())
+}
+
+/// Reads of single rows see what is planned.
+impl<R: Rows> Rows for Plan<'_, R> {
+    type Value = Vec<u8>;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.staged.get(key).or_else(|| self.settled.get(key)) {
+            Some(planned) => Ok(planned.clone()),
+            None => Ok(self.below.get(key)?.map(|bytes| bytes.as_ref().to_vec())),
+        }
+    }
+
+    /// No check of a commit walks, so this shows what was there before it.
+    fn walk(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.below.walk(from, to, visit)
+    }
+}
