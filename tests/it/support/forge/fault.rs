@@ -86,6 +86,8 @@ pub(crate) enum Fault {
     Http10,
     /// A body without a head, as in HTTP/0.9.
     Garbage,
+    /// Plain text in the middle of a TLS connection (without TLS: garbage before the head).
+    PlainUnderTls,
     /// 500 with 5 MB of text.
     Error5Mb,
     /// 103 Early Hints, this many, then the truth.
@@ -164,6 +166,7 @@ pub(crate) const FAULTS: &[NamedFault] = &[
     ("token-echo", || Fault::TokenEcho),
     ("http10", || Fault::Http10),
     ("garbage-protocol", || Fault::Garbage),
+    ("plain-under-tls", || Fault::PlainUnderTls),
     ("error-5mb", || Fault::Error5Mb),
     ("early-hints", || Fault::EarlyHints(1000)),
     ("continues", || Fault::Continues(1000)),
@@ -428,6 +431,9 @@ fn raw(forge: &Shared, fault: &Fault, truth: &Reply) -> Vec<Step> {
         Fault::Http10 => {
             let head = head.replacen("HTTP/1.1", "HTTP/1.0", 1);
             vec![Step::Bytes([head.as_bytes(), b"\r\n", &body].concat())]
+        }
+        Fault::PlainUnderTls => {
+            vec![Step::Below(b"this is no TLS record\r\n".to_vec()), answer()]
         }
         Fault::Garbage => vec![Step::Bytes(body)],
         Fault::EarlyHints(times) => vec![

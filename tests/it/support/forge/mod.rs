@@ -11,21 +11,26 @@
     reason = "shared by the tests, the benches and the example; none of them calls all of it"
 )]
 
-mod azure_data;
+/// The text of a recorded file.
+macro_rules! recorded {
+    ($path:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/providers/", $path))
+    };
+}
+
 mod azure_devops;
 mod fault;
 mod gitlab;
-mod gitlab_data;
 mod raw;
 mod server;
 mod template;
 mod wire;
 
-pub(crate) use azure_data::AzureConfig;
-pub(crate) use azure_devops::{AzureToken, SignIn, tokens as azure_tokens};
+pub(crate) use azure_devops::data::AzureConfig;
+pub(crate) use azure_devops::tokens::{AzureToken, SignIn, known as azure_tokens};
 pub(crate) use fault::{FAULTS, Fault, WrongId};
-pub(crate) use gitlab::{GitlabToken, TokenKind, TokenState, tokens as gitlab_tokens};
-pub(crate) use gitlab_data::GitlabConfig;
+pub(crate) use gitlab::data::GitlabConfig;
+pub(crate) use gitlab::tokens::{GitlabToken, TokenKind, TokenState, known as gitlab_tokens};
 pub(crate) use wire::{Query, Reply, Seen};
 
 use std::collections::VecDeque;
@@ -54,8 +59,12 @@ pub(crate) struct ForgeConfig {
     pub(crate) listen: SocketAddr,
     /// Waited before each answer, and counted as in flight.
     pub(crate) latency: Duration,
-    /// Serve TLS with a leaf certificate for `127.0.0.1` and `localhost`, signed by a CA made for this forge.
+    /// Serve TLS with a leaf certificate signed by a CA made for this forge.
     pub(crate) tls: bool,
+    /// The names and addresses of that certificate.
+    pub(crate) tls_names: Vec<String>,
+    /// That certificate ended years ago.
+    pub(crate) tls_expired: bool,
     /// The pause between two pieces of a dripping answer.
     pub(crate) drip: Duration,
     /// The day from which token expiries are counted.
@@ -72,6 +81,8 @@ impl Default for ForgeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             latency: Duration::ZERO,
             tls: false,
+            tls_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            tls_expired: false,
             drip: Duration::from_secs(1),
             today: time::OffsetDateTime::from(std::time::SystemTime::now()).date(),
             gitlab: GitlabConfig::default(),
@@ -86,6 +97,7 @@ pub(crate) struct Forge {
     shared: Arc<Shared>,
     address: SocketAddr,
     ca_pem: Option<String>,
+    leaf_der: Vec<u8>,
     server: JoinHandle<()>,
 }
 
@@ -94,7 +106,7 @@ impl Forge {
     pub(crate) async fn start(config: ForgeConfig) -> io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
-        let tls = config.tls.then(server::Tls::generate).transpose()?;
+        let tls = config.tls.then(|| server::Tls::generate(&config)).transpose()?;
         let scheme = if config.tls { "https" } else { "http" };
         let origin = format!("{scheme}://{address}");
         let shared = Arc::new(Shared {
@@ -107,10 +119,11 @@ impl Forge {
             max_in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
         });
+        let leaf_der = tls.as_ref().map(|tls| tls.leaf_der.clone()).unwrap_or_default();
         let ca_pem = tls.as_ref().map(|tls| tls.ca_pem.clone());
         let acceptor = tls.map(|tls| tls.acceptor);
         let server = tokio::spawn(server::serve(listener, acceptor, Arc::clone(&shared)));
-        Ok(Self { shared, address, ca_pem, server })
+        Ok(Self { shared, address, ca_pem, leaf_der, server })
     }
 
     /// A forge with the defaults.
@@ -146,6 +159,11 @@ impl Forge {
     /// The certificate authority of a TLS forge.
     pub(crate) fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
+    }
+
+    /// The certificate that a TLS forge shows (DER); empty without TLS.
+    pub(crate) fn leaf_der(&self) -> &[u8] {
+        &self.leaf_der
     }
 
     /// The requests so far, oldest first.

@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Repeat(Vec<u8>, usize),
     /// Write pieces, each after a pause.
     Drip(Vec<Vec<u8>>, Duration),
+    /// Write to the socket itself, below TLS.
+    Below(Vec<u8>),
     /// Break the connection (RST) instead of closing it.
     Reset,
     /// Say nothing until the client goes away.
@@ -28,6 +30,7 @@ pub(crate) async fn play<S: Io>(mut stream: S, steps: Vec<Step>) {
             Step::Bytes(bytes) => stream.write_all(&bytes).await,
             Step::Repeat(bytes, times) => repeat(&mut stream, &bytes, times).await,
             Step::Drip(pieces, every) => drip(&mut stream, pieces, every).await,
+            Step::Below(bytes) => stream.tcp().try_write(&bytes).map(drop),
             Step::Reset => {
                 // What was written must be on its way first: an RST discards the send buffer.
                 let flushed = stream.flush().await;

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::raw::{self, Step};
-use super::{Answer, Seen, Shared, broken};
+use super::{Answer, ForgeConfig, Seen, Shared, broken};
 
 /// The largest request body the forge reads.
 const BODY_LIMIT: usize = 4 << 20;
@@ -49,15 +49,16 @@ impl Io for TlsStream<TcpStream> {
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) ca_pem: String,
+    pub(crate) leaf_der: Vec<u8>,
 }
 
 impl Tls {
     /// Draws the keys.
-    pub(crate) fn generate() -> io::Result<Self> {
-        Self::build().map_err(|error| broken("certificate", error))
+    pub(crate) fn generate(config: &ForgeConfig) -> io::Result<Self> {
+        Self::build(config).map_err(|error| broken("certificate", error))
     }
 
-    fn build() -> Result<Self, Box<dyn std::error::Error>> {
+    fn build(config: &ForgeConfig) -> Result<Self, Box<dyn std::error::Error>> {
         let ca_key = KeyPair::generate()?;
         let mut ca = CertificateParams::new(Vec::new())?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -66,9 +67,14 @@ impl Tls {
         let issuer = Issuer::new(ca, ca_key);
 
         let key = KeyPair::generate()?;
-        let mut leaf = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])?;
+        let mut leaf = CertificateParams::new(config.tls_names.clone())?;
+        if config.tls_expired {
+            leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            leaf.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
         leaf.distinguished_name.push(DnType::CommonName, "forge.test");
         let chain = vec![leaf.signed_by(&key, &issuer)?.der().clone()];
+        let leaf_der = chain[0].to_vec();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
 
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -77,7 +83,7 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self { acceptor, ca_pem })
+        Ok(Self { acceptor, ca_pem, leaf_der })
     }
 }
 

@@ -8,8 +8,8 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use super::broken;
-use super::template::{Template, quoted};
+use super::super::broken;
+use super::super::template::{Template, quoted};
 
 /// The fake GitLab's size and habits.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct GitlabConfig {
     pub(crate) offset_limit: Option<u64>,
     /// Above this many rows the totals are left out (10,000 at the real one).
     pub(crate) total_limit: usize,
+    /// `RateLimit-Limit`, `-Remaining` and `-Reset` (Unix seconds) on every answer, as gitlab.com's front sends them.
+    pub(crate) rate_limit: Option<(u64, u64, u64)>,
     /// A front proxy that decodes `%2F`, which turns every look-up by path into a 404.
     pub(crate) decodes_slashes: bool,
     /// Give the first projects names that try to break out: `../../etc`, control characters, 1 MB of text.
@@ -44,6 +46,7 @@ impl Default for GitlabConfig {
             external_url: None,
             offset_limit: None,
             total_limit: 10_000,
+            rate_limit: None,
             decodes_slashes: false,
             hostile_rows: false,
         }
@@ -401,9 +404,8 @@ fn hostile(project: &mut Project) {
 /// The recorded rows of drone/go-scm and the newer members of the recorded public project, with holes;
 /// the opening brace and the optional members are written by [`Data::render`].
 fn templates() -> io::Result<(Template, Template)> {
-    let recorded = include_str!("../../../fixtures/providers/gitlab/go-scm/repo.json");
-    let exchange =
-        include_str!("../../../fixtures/providers/gitlab/exchanges/project-200-unauthenticated.json");
+    let recorded = recorded!("gitlab/go-scm/repo.json");
+    let exchange = recorded!("gitlab/exchanges/project-200-unauthenticated.json");
     let exchange: Value = serde_json::from_str(exchange).map_err(|error| broken("project-200", error))?;
     let mut full: Value = serde_json::from_str(recorded).map_err(|error| broken("repo.json", error))?;
     let mut simple = exchange["response"]["body"].clone();
@@ -472,7 +474,7 @@ fn moment(index: usize, days: usize) -> String {
 }
 
 /// A fixed pseudo-random number (splitmix64).
-pub(super) fn scatter(value: u64) -> u64 {
+pub(in super::super) fn scatter(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::broken;
-use super::gitlab_data::scatter;
-use super::template::{Template, quoted};
-use super::wire::encode;
+use super::super::gitlab::data::scatter;
+use super::super::template::{Template, quoted};
+use super::super::wire::encode;
+use super::super::{ORGANIZATION, broken};
+use super::tokens::SignIn;
 
 /// The fake Azure DevOps's size and habits.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct AzureConfig {
     /// Every third project is public and the organization lets strangers in.
     pub(crate) public: bool,
     /// What a refused token gets on a GET without `X-TFS-FedAuthRedirect: Suppress`.
-    pub(crate) sign_in: super::SignIn,
+    pub(crate) sign_in: SignIn,
     /// The newest released `api-version` of Services; previews reach one further.
     pub(crate) api_version: (u32, u32),
     /// The newest `api-version` of the Server form.
@@ -33,6 +34,8 @@ pub(crate) struct AzureConfig {
     pub(crate) server_continuation: bool,
     /// The organization URL of which rows are made, such as `https://dev.azure.com/contoso`; `None` is the forge's own.
     pub(crate) external_url: Option<String>,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (Unix seconds) on every answer of Services, as near a limit.
+    pub(crate) rate_limit: Option<(u64, u64, u64)>,
     /// Give the first repositories names that try to break out.
     pub(crate) hostile_rows: bool,
 }
@@ -44,11 +47,12 @@ impl Default for AzureConfig {
             repositories_per_project: 4,
             unreadable: true,
             public: false,
-            sign_in: super::SignIn::Page,
+            sign_in: SignIn::Page,
             api_version: (7, 1),
             server_api_version: (7, 1),
             server_continuation: true,
             external_url: None,
+            rate_limit: None,
             hostile_rows: false,
         }
     }
@@ -118,7 +122,7 @@ impl Data {
             ssh: if server {
                 "ssh://tfs.forge.example:22/tfs/DefaultCollection/{{project}}/_git/{{name}}".to_owned()
             } else {
-                format!("git@ssh.dev.azure.com:v3/{}/{{{{project}}}}/{{{{name}}}}", super::ORGANIZATION)
+                format!("git@ssh.dev.azure.com:v3/{}/{{{{project}}}}/{{{{name}}}}", ORGANIZATION)
             },
             external,
             project,
@@ -235,7 +239,7 @@ impl Data {
 /// The user part in front of the host, as Services writes it; the Server has none.
 fn remote(external: &str, server: bool) -> String {
     match external.split_once("://") {
-        Some((scheme, rest)) if !server => format!("{scheme}://{}@{rest}", super::ORGANIZATION),
+        Some((scheme, rest)) if !server => format!("{scheme}://{}@{rest}", ORGANIZATION),
         _ => external.to_owned(),
     }
 }
@@ -313,7 +317,7 @@ pub(super) fn guid(kind: u64, value: u64) -> String {
 
 /// The recorded rows with holes: a project, a repository of a list, and the `_links` of a single one.
 fn templates() -> io::Result<(Template, Template, Template)> {
-    let recorded = include_str!("../../../fixtures/providers/azure-devops/exchanges/repo-get-200.json");
+    let recorded = recorded!("azure-devops/exchanges/repo-get-200.json");
     let exchange: Value = serde_json::from_str(recorded).map_err(|error| broken("repo-get-200", error))?;
     let mut row = exchange["response"]["body"].clone();
     let mut project = row["project"].clone();

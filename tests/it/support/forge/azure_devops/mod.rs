@@ -1,4 +1,10 @@
-//! The fake Azure DevOps, Services and Server: who asks, which version, projects and repositories.
+//! The fake Azure DevOps, Services and Server: routes, who asks, which version.
+
+pub(crate) mod data;
+mod permissions;
+mod projects;
+mod refusal;
+pub(crate) mod tokens;
 
 use std::io;
 use std::sync::Mutex;
@@ -6,91 +12,17 @@ use std::sync::Mutex;
 use base64::Engine;
 use serde_json::{Value, json};
 
-use super::azure_data::{Code, Data, guid};
 use super::fault::SIGN_IN;
-use super::wire::{Query, Reply, Seen, decode};
+use super::wire::{Reply, Seen, decode};
 use super::{AzureConfig, COLLECTION, ForgeConfig, ORGANIZATION, lock};
-
-/// The tokens that the fake Azure DevOps knows. They look right and are worth nothing anywhere else.
-pub(crate) mod tokens {
-    /// Projects, code, hooks.
-    pub(crate) const GOOD: &str = "forgegoodpat000000000000000000000000000000000000001a";
-    /// The new form of 84 characters, same scopes.
-    pub(crate) const GOOD_LONG: &str =
-        "9ForgeGoodPat000000000000000000000000000000000000000000000000000000JQQJ99AAAAAZDO2aB1";
-    /// Code (read) only: projects are refused, repositories are not.
-    pub(crate) const READ_ONLY: &str = "forgecodeonly00000000000000000000000000000000000002a";
-    /// Projects only: repositories are refused.
-    pub(crate) const NO_CODE: &str = "forgenocode0000000000000000000000000000000000000003a";
-    /// Ended.
-    pub(crate) const EXPIRED: &str = "forgeexpired000000000000000000000000000000000000004a";
-    /// Taken back. It looks like every other dead token.
-    pub(crate) const REVOKED: &str = "forgerevoked000000000000000000000000000000000000005a";
-    /// Another person's.
-    pub(crate) const SECOND: &str = "forgesecond0000000000000000000000000000000000000006a";
-    /// An Entra access token of the first person: Bearer only.
-    pub(crate) const ENTRA: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJmb3JnZSI6dHJ1ZX0.c2ln";
-    /// What no organization knows.
-    pub(crate) const UNKNOWN: &str = "forgenobodyknows00000000000000000000000000000000007a";
-
-    /// Every token with what it is, for a person to read.
-    pub(crate) const ALL: &[(&str, &str)] = &[
-        (GOOD, "vso.project, vso.code"),
-        (GOOD_LONG, "the same, in the newer form"),
-        (READ_ONLY, "vso.code only"),
-        (NO_CODE, "vso.project only"),
-        (EXPIRED, "expired"),
-        (REVOKED, "revoked"),
-        (SECOND, "vso.project, vso.code, another user"),
-        (ENTRA, "Entra access token (Bearer)"),
-    ];
-}
-
-/// What a refused token gets on a GET that does not suppress it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SignIn {
-    /// 203 with the sign-in page.
-    Page,
-    /// 302 to the sign-in page.
-    Redirect,
-}
-
-/// A token and its user.
-#[derive(Clone, Debug)]
-pub(crate) struct AzureToken {
-    /// The token.
-    pub(crate) token: String,
-    /// Whether it works.
-    pub(crate) alive: bool,
-    /// Its scopes, such as `vso.code`.
-    pub(crate) scopes: Vec<String>,
-    /// Whether it is an Entra token, which Basic does not carry here.
-    pub(crate) bearer: bool,
-    /// Whether the user may edit service hook subscriptions.
-    pub(crate) admin: bool,
-    /// The user's GUID.
-    pub(crate) user_id: String,
-    /// The user's account name, an address.
-    pub(crate) account: String,
-    /// The user's display name.
-    pub(crate) name: String,
-}
-
-impl AzureToken {
-    fn has(&self, scopes: &[&str]) -> bool {
-        self.scopes.iter().any(|scope| scopes.contains(&scope.as_str()))
-    }
-}
+use data::{Data, guid};
+use permissions::{evaluate, permissions};
+use projects::list;
+use refusal::{error, no_project, unauthorized, unrouted, version_error};
+use tokens::{AzureToken, SignIn, issue};
 
 /// The identity of a caller without one.
 pub(crate) const ANONYMOUS: &str = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
-/// The security namespace of service hooks.
-const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
-/// The security namespace of Git repositories.
-const GIT: &str = "2e9eb7ed-3c0a-47d4-87c1-0ffdd275fd87";
-/// The largest page of projects.
-const MAX_TOP: usize = 1_000;
-
 /// Both forms, over the same tokens.
 #[derive(Debug)]
 pub(super) struct Instance {
@@ -162,6 +94,14 @@ impl Instance {
             .header("cache-control", "no-cache, no-store, must-revalidate")
             .header("x-tfs-processid", "3b10a939-2702-407a-b448-22aebf6e87a7")
             .header("x-vss-e2eid", "4dda23e3-c0f4-49d0-90f8-4e2c742ac75a");
+        let reply = match self.config.rate_limit.filter(|_| !form.server) {
+            Some((limit, remaining, reset)) => reply
+                .header("x-ratelimit-resource", "Core")
+                .header("x-ratelimit-limit", limit)
+                .header("x-ratelimit-remaining", remaining)
+                .header("x-ratelimit-reset", reset),
+            None => reply,
+        };
         match id {
             Some(id) => reply.header("x-vss-userdata", id),
             None => reply,
@@ -382,128 +322,14 @@ impl Instance {
             .collect();
         Reply::json(200, &json!({"count": rows.len(), "value": rows}))
     }
-
-    // --- projects and repositories ---
-
-    fn projects(&self, form: Form<'_>, caller: &Caller, query: &Query) -> Result<Reply, Reply> {
-        need(caller, &["vso.project", "vso.profile"])?;
-        let read = |name: &str| match query.any_case(name).map(str::parse::<usize>) {
-            None => Ok(None),
-            Some(Ok(value)) => Ok(Some(value)),
-            Some(Err(_)) => Err(bad_value(name)),
-        };
-        let top = read("$top")?.unwrap_or(100).clamp(1, MAX_TOP);
-        let skip = match read("continuationToken")? {
-            Some(token) => token,
-            None => read("$skip")?.unwrap_or(0),
-        };
-        let state = query.any_case("stateFilter").unwrap_or("wellFormed");
-        let places: Vec<usize> = (0..form.data.projects.len())
-            .filter(|place| {
-                let project = &form.data.projects[*place];
-                let wanted = state.eq_ignore_ascii_case("all") || state.eq_ignore_ascii_case(project.state);
-                wanted && visible(caller, project.public)
-            })
-            .collect();
-        let start = skip.min(places.len());
-        let end = (start + top).min(places.len());
-        let mut rows = String::with_capacity((end - start) * 400);
-        for (nth, place) in places[start..end].iter().enumerate() {
-            if nth > 0 {
-                rows.push(',');
-            }
-            form.data.render_project(*place, &mut rows);
-        }
-        let reply = list(end - start, &rows);
-        let told = !form.server || self.config.server_continuation;
-        if end < places.len() && told {
-            return Ok(reply.header("x-ms-continuationtoken", end));
-        }
-        Ok(reply)
-    }
-
-    fn project(&self, form: Form<'_>, caller: &Caller, id: &str) -> Result<Reply, Reply> {
-        need(caller, &["vso.project", "vso.profile"])?;
-        let place = find_project(form, caller, id)?;
-        let mut body = String::new();
-        form.data.render_project(place, &mut body);
-        Ok(Reply::new(200, "application/json", body))
-    }
-
-    /// The whole organization at once, without paging; what the caller may not read is left out.
-    fn all_repositories(&self, form: Form<'_>, caller: &Caller) -> Result<Reply, Reply> {
-        need(caller, &["vso.code"])?;
-        let projects = form.data.projects.iter().enumerate().filter(|(_, project)| {
-            let listed = project.code == Code::Readable && project.state == "wellFormed";
-            listed && visible(caller, project.public) && !project.repositories.is_empty()
-        });
-        let mut count = 0;
-        let mut rows = String::new();
-        for (place, project) in projects {
-            if count > 0 {
-                rows.push(',');
-            }
-            count += project.repositories.len();
-            rows.push_str(form.data.rows(place));
-        }
-        Ok(list(count, &rows))
-    }
-
-    fn project_repositories(&self, form: Form<'_>, caller: &Caller, id: &str) -> Result<Reply, Reply> {
-        need(caller, &["vso.code"])?;
-        let place = find_project(form, caller, id)?;
-        let project = &form.data.projects[place];
-        match project.code {
-            Code::Readable => Ok(list(project.repositories.len(), form.data.rows(place))),
-            Code::Forbidden => Err(forbidden(caller)),
-            Code::Hidden => Err(no_project(id)),
-        }
-    }
-
-    /// One repository. Disabled and missing are told in the same words.
-    fn repository(
-        &self,
-        form: Form<'_>,
-        caller: &Caller,
-        project: Option<&str>,
-        id: &str,
-    ) -> Result<Reply, Reply> {
-        need(caller, &["vso.code"])?;
-        let within = project.map(|project| find_project(form, caller, project)).transpose()?;
-        let found = match (form.data.find_repository(id), within) {
-            (Some((place, number)), within) if within.is_none_or(|within| within == place) => {
-                Some((place, number))
-            }
-            (_, Some(place)) => {
-                let repositories = &form.data.projects[place].repositories;
-                let number =
-                    repositories.iter().position(|known| known.name.to_lowercase() == id.to_lowercase());
-                number.map(|number| (place, number))
-            }
-            _ => None,
-        };
-        let Some((place, number)) = found else {
-            return Err(no_repository(id));
-        };
-        let project = &form.data.projects[place];
-        if project.repositories[number].disabled
-            || project.code == Code::Hidden
-            || !visible(caller, project.public)
-        {
-            return Err(no_repository(id));
-        }
-        if project.code == Code::Forbidden {
-            return Err(forbidden(caller));
-        }
-        let mut body = String::new();
-        form.data.render_repository(place, number, true, &mut body);
-        Ok(Reply::new(200, "application/json", body))
-    }
 }
 
-/// What follows a prefix that ends at a path boundary.
+/// What follows a prefix that ends at a path boundary; letter case does not count.
 fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(prefix)?;
+    let (start, rest) = path.split_at_checked(prefix.len())?;
+    if !start.eq_ignore_ascii_case(prefix) {
+        return None;
+    }
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
@@ -568,125 +394,4 @@ fn connection_data(form: Form<'_>, caller: &Caller) -> Reply {
         "locationServiceData": {"serviceOwner": guid(6, 1), "defaultAccessMappingMoniker": "PublicAccessMapping",
             "lastChangeId": 124_013_987, "lastChangeId64": 124_013_987}});
     Reply::json(200, &body)
-}
-
-fn permissions(form: Form<'_>, caller: &Caller, namespace: &str, bits: &str, query: &Query) -> Reply {
-    let delimiter = query.any_case("delimiter").filter(|d| !d.is_empty()).unwrap_or(",");
-    let tokens = query.any_case("tokens").unwrap_or_default();
-    let bits = bits.parse().unwrap_or(0);
-    let rows: Vec<bool> =
-        tokens.split(delimiter).map(|token| allowed(form, caller, namespace, token, bits)).collect();
-    Reply::json(200, &json!({"count": rows.len(), "value": rows}))
-}
-
-fn evaluate(form: Form<'_>, caller: &Caller, body: &[u8]) -> Result<Reply, Reply> {
-    let mut batch: Value = serde_json::from_slice(body).map_err(|_| bad_value("evaluationBatch"))?;
-    for evaluation in batch["evaluations"].as_array_mut().into_iter().flatten() {
-        let namespace = evaluation["securityNamespaceId"].as_str().unwrap_or_default();
-        let token = evaluation["token"].as_str().unwrap_or_default();
-        let bits = evaluation["permissions"].as_u64().unwrap_or(0);
-        let allowed = allowed(form, caller, namespace, token, bits);
-        evaluation["value"] = json!(allowed);
-    }
-    Ok(Reply::json(200, &batch))
-}
-
-/// Administrators may do everything in every second project, others may view hooks.
-fn allowed(form: Form<'_>, caller: &Caller, namespace: &str, token: &str, bits: u64) -> bool {
-    let Caller::Known(user) = caller else {
-        return false;
-    };
-    let project = token.split('/').nth(1).and_then(|id| form.data.find_project(id));
-    let Some(place) = project else {
-        return user.admin && !token.contains('/');
-    };
-    let admin = user.admin && place.is_multiple_of(2);
-    match namespace.to_lowercase().as_str() {
-        SERVICE_HOOKS => admin || bits == 1,
-        GIT => admin || bits & 8_192 == 0,
-        _ => false,
-    }
-}
-
-fn list(count: usize, rows: &str) -> Reply {
-    Reply::new(200, "application/json", format!("{{\"count\":{count},\"value\":[{rows}]}}"))
-}
-
-fn error(status: u16, assembly: &str, key: &str, message: &str) -> Reply {
-    let body = json!({"$id": "1", "innerException": null, "message": message,
-        "typeName": format!("{assembly}.{key}, {assembly}"), "typeKey": key, "errorCode": 0, "eventId": 3000});
-    Reply::new(status, "application/json; charset=utf-8", body.to_string())
-}
-
-fn unauthorized(user: &str) -> Reply {
-    let text = format!("TF400813: The user '{user}' is not authorized to access this resource.");
-    error(401, "Microsoft.TeamFoundation.Framework.Server", "UnauthorizedRequestException", &text)
-}
-
-fn forbidden(caller: &Caller) -> Reply {
-    let user = match caller {
-        Caller::Known(token) => token.user_id.as_str(),
-        Caller::Anonymous => ANONYMOUS,
-    };
-    let text = format!(
-        "VS403403: The identity '{user}' needs the following permission(s) to perform this action: GenericRead."
-    );
-    error(403, "Microsoft.TeamFoundation.Framework.Server", "AccessCheckException", &text)
-}
-
-fn no_project(name: &str) -> Reply {
-    let text = format!(
-        "TF200016: The following project does not exist: {name}. Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server."
-    );
-    error(404, "Microsoft.TeamFoundation.Core.WebApi", "ProjectDoesNotExistWithNameException", &text)
-}
-
-fn no_repository(name: &str) -> Reply {
-    let text = format!(
-        "TF401019: The Git repository with name or identifier {name} does not exist or you do not have permissions for the operation you are attempting."
-    );
-    error(404, "Microsoft.TeamFoundation.Git.Server", "GitRepositoryNotFoundException", &text)
-}
-
-fn version_error(key: &str, message: &str) -> Reply {
-    error(400, "Microsoft.VisualStudio.Services.WebApi", key, message)
-}
-
-fn bad_value(name: &str) -> Reply {
-    let text = format!("The value specified for the following variable is not valid: {name}.");
-    error(400, "Microsoft.VisualStudio.Services.Common", "VssPropertyValidationException", &text)
-}
-
-fn unrouted(path: &str) -> Reply {
-    let text = format!("The controller for path '{path}' was not found or does not implement IController.");
-    error(404, "System.Web", "HttpException", &text)
-}
-
-/// The tokens of a new forge.
-fn issue() -> Vec<AzureToken> {
-    let both = &["vso.project", "vso.code"][..];
-    let casey = ("473dec3e-03d7-6147-b106-0b0a7f766a92", "casey@forge.example", "Casey Example", true);
-    let robin = ("22157d54-1821-6536-a446-928b06348385", "robin@forge.example", "Robin Example", false);
-    [
-        (tokens::GOOD, true, both, casey),
-        (tokens::GOOD_LONG, true, both, casey),
-        (tokens::READ_ONLY, true, &["vso.code"][..], casey),
-        (tokens::NO_CODE, true, &["vso.project"][..], casey),
-        (tokens::EXPIRED, false, both, casey),
-        (tokens::REVOKED, false, both, casey),
-        (tokens::SECOND, true, both, robin),
-        (tokens::ENTRA, true, both, casey),
-    ]
-    .into_iter()
-    .map(|(token, alive, scopes, (user_id, account, name, admin))| AzureToken {
-        token: token.to_owned(),
-        alive,
-        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        bearer: token == tokens::ENTRA,
-        admin,
-        user_id: user_id.to_owned(),
-        account: account.to_owned(),
-        name: name.to_owned(),
-    })
-    .collect()
 }
