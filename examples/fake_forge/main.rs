@@ -46,6 +46,10 @@ struct Arguments {
     #[arg(long)]
     azure_public: bool,
 
+    /// Add Azure DevOps projects whose code the tokens may not read.
+    #[arg(long)]
+    azure_unreadable: bool,
+
     /// Answer a dead Azure DevOps token with a redirect (302) instead of the sign-in page (203).
     #[arg(long)]
     azure_redirect: bool,
@@ -94,6 +98,8 @@ async fn run(arguments: Arguments) -> io::Result<()> {
     config.gitlab.version = arguments.gitlab_version;
     config.azure.projects = projects;
     config.azure.repositories_per_project = repositories.div_ceil(projects);
+    config.azure.repositories = Some(repositories);
+    config.azure.unreadable = arguments.azure_unreadable;
     config.azure.public = arguments.azure_public;
     if arguments.azure_redirect {
         config.azure.sign_in = SignIn::Redirect;

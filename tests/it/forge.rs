@@ -225,3 +225,41 @@ async fn tls_is_signed_by_the_forges_own_authority() {
         exchange(stream, "GET", "/gitlab/api/v4/version", &[("private-token", gitlab_tokens::GOOD)]).await;
     assert_eq!(answer.json()["version"], "18.1.0-ee");
 }
+
+#[tokio::test]
+async fn in_flight_requests_are_counted_until_answered_or_given_up() {
+    let config = ForgeConfig { latency: Duration::from_secs(3_600), ..ForgeConfig::default() };
+    let forge = Forge::start(config).await.expect("the forge starts");
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = TcpStream::connect(forge.address()).await.expect("the forge listens");
+        client.write_all(b"GET /gitlab/api/v4/user HTTP/1.1\r\nhost: forge\r\n\r\n").await.expect("sent");
+        clients.push(client);
+    }
+    while forge.in_flight() < 4 {
+        tokio::task::yield_now().await;
+    }
+    drop(clients);
+    while forge.in_flight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((forge.max_in_flight(), forge.connections()), (4, 4));
+    forge.reset_max_in_flight();
+    assert_eq!(forge.max_in_flight(), 0);
+}
+
+#[tokio::test]
+async fn hostile_rows_are_sound_json_and_findable() {
+    let mut config = ForgeConfig::default();
+    config.gitlab.hostile_rows = true;
+    config.azure.hostile_rows = true;
+    let forge = Forge::start(config).await.expect("the forge starts");
+    let rows =
+        gitlab(&forge, gitlab_tokens::GOOD, "projects?membership=true&order_by=id&sort=asc").await.json();
+    assert_eq!(rows[0]["name"], "../../etc/passwd");
+    assert_eq!(rows[4]["name"], "nul\0byte");
+    let project = gitlab(&forge, gitlab_tokens::GOOD, "projects/acme%2F..%252f..%252fetc").await.json();
+    assert_eq!(project["id"], rows[0]["id"]);
+    let rows = azure(&forge, azure_tokens::GOOD, "_apis/git/repositories").await.json();
+    assert_eq!(rows["value"][1]["name"], "a%2f..%2fb");
+}

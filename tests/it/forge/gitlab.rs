@@ -208,3 +208,24 @@ async fn moved_project_answers_in_plain_text_with_the_configured_url() {
     let hidden = gitlab(&forge, gitlab_tokens::GROUP, "projects/casey%2Frepo-00009").await;
     assert_eq!(hidden.status, 404);
 }
+
+#[tokio::test]
+async fn a_million_projects_are_paged_from_both_ends() {
+    let config = ForgeConfig {
+        gitlab: GitlabConfig { repositories: 1_000_001, ..GitlabConfig::default() },
+        ..ForgeConfig::default()
+    };
+    let forge = Forge::start(config).await.expect("the forge starts");
+    let list = "projects?membership=true&pagination=keyset&order_by=id&per_page=1";
+    let first = gitlab(&forge, gitlab_tokens::GOOD, &format!("{list}&sort=asc")).await.json();
+    let last = gitlab(&forge, gitlab_tokens::GOOD, &format!("{list}&sort=desc")).await.json();
+    let (first, last) = (first[0]["id"].as_u64(), last[0]["id"].as_u64());
+    assert!(last > first.map(|first| first + 7_000_000 - 7), "{first:?} {last:?}");
+    for (id, from) in [(first, "id_before"), (last, "id_after")] {
+        let id = id.expect("a number");
+        let beyond = gitlab(&forge, gitlab_tokens::GOOD, &format!("{list}&sort=asc&{from}={id}")).await;
+        assert_eq!((beyond.body.as_slice(), beyond.header("link")), (&b"[]"[..], None));
+        let single = gitlab(&forge, gitlab_tokens::GOOD, &format!("projects/{id}")).await.json();
+        assert_eq!(single["id"], id);
+    }
+}

@@ -80,6 +80,8 @@ pub(crate) enum Fault {
     ForeignNextLink(String),
     /// Listings: the next page is this text.
     BadNextPage(String),
+    /// Listings: the totals are ten times what is there (Azure DevOps: `count`).
+    InflatedTotal,
     /// 500 that repeats the caller's token in body and header.
     TokenEcho,
     /// An HTTP/1.0 answer without a length.
@@ -163,6 +165,7 @@ pub(crate) const FAULTS: &[NamedFault] = &[
     ("same-page-forever", || Fault::SamePageForever),
     ("foreign-next-link", || Fault::ForeignNextLink("https://elsewhere.test".into())),
     ("bad-next-page-header", || Fault::BadNextPage("abc".into())),
+    ("inflated-total", || Fault::InflatedTotal),
     ("token-echo", || Fault::TokenEcho),
     ("http10", || Fault::Http10),
     ("garbage-protocol", || Fault::Garbage),
@@ -339,6 +342,10 @@ fn paging(forge: &Shared, rule: usize, fault: &Fault, seen: &Seen) -> Option<Rep
                 set_cursor(&mut reply, seen, origin, &next);
             }
         }
+        Fault::InflatedTotal => {
+            reply = forge.truth(seen);
+            inflate(&mut reply);
+        }
         Fault::BadNextPage(next) => {
             reply = forge.truth(seen);
             if cursor(&reply).is_some() {
@@ -375,7 +382,7 @@ fn own_cursor(seen: &Seen, azure: bool) -> String {
 
 /// Makes an answer point to another next page.
 fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
-    if reply.value("x-ms-continuationtoken").is_some() {
+    if seen.path.starts_with("/azure") {
         reply.set("x-ms-continuationtoken", next);
         return;
     }
@@ -391,6 +398,21 @@ fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
     };
     let link = query.with(name, next).encode();
     reply.set("link", format!("<{origin}{}?{link}>; rel=\"next\"", seen.path));
+}
+
+/// Multiplies the totals by ten.
+fn inflate(reply: &mut Reply) {
+    for name in ["x-total", "x-total-pages"] {
+        if let Some(total) = reply.value(name).and_then(|total| total.parse::<u64>().ok()) {
+            reply.set(name, total * 10);
+        }
+    }
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    let count = text.strip_prefix("{\"count\":").and_then(|rest| rest.split_once(','));
+    if let Some((count, rest)) = count {
+        let count = count.parse::<u64>().unwrap_or(1) * 10;
+        reply.body = format!("{{\"count\":{count},{rest}").into();
+    }
 }
 
 /// Answers that are written by hand.

@@ -20,6 +20,8 @@ pub(crate) struct AzureConfig {
     pub(crate) projects: usize,
     /// Repositories in each of them.
     pub(crate) repositories_per_project: usize,
+    /// The last of them get fewer, so that there are this many in all; `None` is as many as fit.
+    pub(crate) repositories: Option<usize>,
     /// Besides them: two projects whose code nobody here may read (403 and 404), and one being deleted.
     pub(crate) unreadable: bool,
     /// Every third project is public and the organization lets strangers in.
@@ -45,6 +47,7 @@ impl Default for AzureConfig {
         Self {
             projects: 5,
             repositories_per_project: 4,
+            repositories: None,
             unreadable: true,
             public: false,
             sign_in: SignIn::Page,
@@ -75,6 +78,8 @@ pub(super) struct Project {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) public: bool,
+    /// `private`, `public`, or the recorded `organization` that no description knows.
+    visibility: &'static str,
     pub(super) state: &'static str,
     pub(super) code: Code,
     pub(super) repositories: Vec<Repository>,
@@ -167,7 +172,7 @@ impl Data {
             "project_name" => write!(out, "{}", quoted(&project.name)),
             "base" => write!(out, "{}", self.external),
             "state" => write!(out, "{}", project.state),
-            "visibility" => write!(out, "{}", if project.public { "public" } else { "private" }),
+            "visibility" => write!(out, "{}", project.visibility),
             _ => Ok(()),
         };
     }
@@ -209,7 +214,6 @@ impl Data {
                     let ssh = self.ssh.replace("{{project}}", &encode(&project.name));
                     write!(out, "{}", ssh.replace("{{name}}", &encode(&repository.name)))
                 }
-                "size" => write!(out, "{}", repository.size),
                 "disabled" => write!(out, "{}", repository.disabled),
                 "maintenance" => write!(out, "{}", repository.maintenance),
                 "project" => {
@@ -228,6 +232,11 @@ impl Data {
         }
         if repository.fork {
             out.push_str("\"isFork\":true,");
+        }
+        // Lists leave the size of some out.
+        if links || number % 6 != 5 {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\"size\":{},", repository.size);
         }
         if links {
             self.links.render(out, slot);
@@ -253,7 +262,11 @@ fn projects(config: &AzureConfig) -> Vec<Project> {
                 2 => "Größe & Проект".to_owned(),
                 _ => format!("Project {place:04}"),
             };
-            project(place, name, config.public && place % 3 == 0, Code::Readable, config)
+            let size = config.repositories_per_project;
+            let left = config.repositories.map(|all| all.saturating_sub(place * size));
+            let mut project = project(place, name, config.public && place % 3 == 0, Code::Readable, config);
+            project.repositories.truncate(left.unwrap_or(size));
+            project
         })
         .collect();
     if config.unreadable {
@@ -299,6 +312,11 @@ fn project(place: usize, name: String, public: bool, code: Code, config: &AzureC
         id: guid(1, place as u64),
         name,
         public,
+        visibility: match place % 5 {
+            _ if public => "public",
+            4 => "organization",
+            _ => "private",
+        },
         state: "wellFormed",
         code,
         repositories,
@@ -330,7 +348,7 @@ fn templates() -> io::Result<(Template, Template, Template)> {
     );
     overwrite(
         &mut row,
-        json!({"id": "{{id}}", "name": "@@name@@", "url": api, "project": "@@project@@", "size": "@@size@@",
+        json!({"id": "{{id}}", "name": "@@name@@", "url": api, "project": "@@project@@",
             "remoteUrl": "{{remote}}/{{project_path}}/_git/{{path}}", "sshUrl": "{{ssh}}", "webUrl": web,
             "isDisabled": "@@disabled@@", "isInMaintenance": "@@maintenance@@"}),
     );
@@ -349,6 +367,7 @@ fn templates() -> io::Result<(Template, Template, Template)> {
     }
     if let Some(row) = row.as_object_mut() {
         row.remove("_links");
+        row.remove("size");
     }
     let mut repository = Template::new(&row)?;
     repository.drop_first_byte();
