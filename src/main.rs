@@ -1,2 +1,150 @@
-//! Gitmoor
-fn main() {}
+//! The `gitmoor` program: reads the command line, starts logs, calls the library, maps the outcome to an exit code.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use gitmoor::clock::{Clock as _, SystemClock};
+use gitmoor::config::value::Setting as _;
+use gitmoor::config::{Environment, Flags, ListenAddress, Loaded};
+use gitmoor::seal::KeyFile;
+use gitmoor::telemetry;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+mod cli;
+
+use cli::{Cli, Command, Config, Exit, Healthcheck, Keys};
+
+fn main() -> ExitCode {
+    // No reason not to do what was asked.
+    let _ = harden();
+    telemetry::install_panic_hook();
+    let environment: Environment = std::env::vars_os().collect();
+    match Cli::parse().command {
+        Command::Keys(Keys::Init { key_file }) => keys_init(&key_file).into(),
+        Command::Healthcheck(healthcheck) => check_health(&healthcheck, &environment).into(),
+        Command::Config(Config::Print(flags)) => match load(&flags, &environment) {
+            Ok(loaded) => print(&loaded).into(),
+            Err(exit) => exit.into(),
+        },
+        Command::Config(Config::Check(flags)) => match load(&flags, &environment) {
+            Ok(_) => print(&"the configuration is in order\n").into(),
+            Err(exit) => exit.into(),
+        },
+        Command::Version => {
+            let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+            print(&format_args!("gitmoor {} ({arch}-{os})\n", env!("CARGO_PKG_VERSION"))).into()
+        }
+    }
+}
+
+/// Keeps the memory of this process, which holds keys and tokens, out of core files and away from debuggers.
+fn harden() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Exit> {
+    let loaded = Loaded::load(flags, environment).map_err(|error| complain(&error, Exit::Config))?;
+    for warning in &loaded.warnings {
+        tell(&format_args!("warning: {warning}"));
+    }
+    Ok(loaded)
+}
+
+fn keys_init(path: &Path) -> Exit {
+    match KeyFile::create(path, SystemClock.now()) {
+        Ok(id) => print(&format_args!(
+            "Made {} with the key {id}. Keep a copy in a safe place, apart from the data.\n",
+            path.display()
+        )),
+        Err(error) => complain(&error, Exit::Key),
+    }
+}
+
+fn check_health(healthcheck: &Healthcheck, environment: &Environment) -> Exit {
+    let listen = environment.key("listen").and_then(|list| list.split(',').next());
+    let address = match (&healthcheck.address, listen.map(|text| ListenAddress::parse(text.trim()))) {
+        (Some(address), _) => address.clone(),
+        (None, None) => ListenAddress::DEFAULT,
+        (None, Some(Some(address))) => address,
+        (None, Some(None)) => {
+            return complain(
+                &format_args!("listen (GITMOOR_LISTEN): expected {}", ListenAddress::EXPECTED),
+                Exit::Config,
+            );
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, Exit::Failed),
+    };
+    let answer = runtime.block_on(async {
+        // Made in here, because a timer needs the runtime around it.
+        tokio::time::timeout(healthcheck.timeout(), serving_status(&address)).await
+    });
+    match answer {
+        Ok(Ok(ServingStatus::Serving)) => print(&"serving\n"),
+        Ok(Ok(_)) => complain(&"not serving", Exit::Failed),
+        Ok(Err(problem)) => complain(&format_args!("{address}: {problem}"), Exit::Failed),
+        Err(_) => complain(&format_args!("{address}: no answer in time"), Exit::Failed),
+    }
+}
+
+/// Asks the gRPC health service of a server about the server as a whole.
+async fn serving_status(address: &ListenAddress) -> Result<ServingStatus, String> {
+    let uri = match address {
+        ListenAddress::Tcp(address) => format!("http://{address}"),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let endpoint = Endpoint::from_shared(uri).map_err(|_| "not an address".to_owned())?;
+    let channel = endpoint.connect().await.map_err(|_| "cannot connect".to_owned())?;
+    let answer = HealthClient::new(channel)
+        .check(HealthCheckRequest::default())
+        .await
+        .map_err(|status| format!("the health service answered {}", status.code()))?;
+    Ok(answer.into_inner().status())
+}
+
+/// Prints on stdout. A reader that went away, as in `gitmoor config print | head -1`, is no failure.
+fn print(text: &dyn Display) -> Exit {
+    match write!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
+        _ => Exit::Ok,
+    }
+}
+
+/// Prints on stderr why a command ends with `exit`.
+fn complain(text: &dyn Display, exit: Exit) -> Exit {
+    tell(text);
+    exit
+}
+
+fn tell(text: &dyn Display) {
+    // Where stderr is closed, the exit code has to do.
+    let _ = writeln!(io::stderr().lock(), "gitmoor: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Resource, getrlimit};
+
+    #[test]
+    fn s15_no_core_file_and_no_debugger_gets_the_memory() {
+        super::harden().expect("hardened");
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            rustix::process::dumpable_behavior().expect("asked"),
+            rustix::process::DumpableBehavior::NotDumpable
+        );
+    }
+}

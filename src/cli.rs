@@ -1,0 +1,156 @@
+//! The command line: what can be asked, and what each exit code means.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use gitmoor::config::value::Setting as _;
+use gitmoor::config::{Flags, ListenAddress};
+
+/// Self-hosted connection service between a platform and its Git hosts.
+#[derive(Debug, Parser)]
+#[command(name = "gitmoor", disable_version_flag = true, after_long_help = EXIT_CODES, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make key files
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Ask a running server whether it is ready: exit code 0 if it is, 1 if not
+    #[command(after_help = HEALTHCHECK_EXAMPLES)]
+    Healthcheck(Healthcheck),
+    /// Look at the configuration that `serve` would run with
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the version
+    Version,
+}
+
+/// What can be done about keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key file with one new key, mode 0600. An existing file is never changed
+    #[command(after_help = "Example:\n  gitmoor keys init --key-file /etc/gitmoor/gitmoor.key")]
+    Init {
+        /// The file to make. Keep a copy apart from the data: without the key the stored tokens are lost
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+    },
+}
+
+/// Whom to ask, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Healthcheck {
+    /// Where the server listens: IP:PORT or unix:PATH [default: the first of GITMOOR_LISTEN, or 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+    pub(crate) address: Option<ListenAddress>,
+
+    /// How many seconds to wait for the answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    timeout: u64,
+}
+
+impl Healthcheck {
+    /// How long to wait for the answer.
+    pub(crate) const fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    ListenAddress::parse(text).ok_or_else(|| format!("expected {}", ListenAddress::EXPECTED))
+}
+
+/// What can be asked about the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print the values in effect and where each came from, as a configuration file
+    #[command(after_help = "Example:\n  gitmoor config print --config /etc/gitmoor/config.toml")]
+    Print(Box<Flags>),
+    /// Tell all mistakes at once: exit code 0 if there is none, 3 otherwise
+    #[command(after_help = "Example:\n  gitmoor config check --config /etc/gitmoor/config.toml")]
+    Check(Box<Flags>),
+}
+
+/// How the process ends when nothing went wrong, or with a reason that a script can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done; for `serve`: ended by a signal, also where the drain had to be cut short.
+    Ok = 0,
+    /// `healthcheck`: not serving. Anything else: an error that has no code of its own.
+    Failed = 1,
+    /// The configuration.
+    Config = 3,
+    /// The key file.
+    Key = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for serve: ended by a signal
+  1  healthcheck: not serving; otherwise an unexpected error
+  2  a mistake on the command line
+  3  a mistake in the configuration
+  4  the key file is missing, unsafe, damaged, or not the one of this store
+  5  the store is in use by another process, damaged, or the disk refuses
+  6  cannot listen at an address
+
+Tokens and keys are never given on the command line: keys are in the key file, tokens come in with calls.";
+
+const HEALTHCHECK_EXAMPLES: &str = "\
+Examples:
+  gitmoor healthcheck
+  gitmoor healthcheck --address unix:/run/gitmoor/gitmoor.sock";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn s19_no_flag_takes_a_secret() {
+        fn walk(command: &clap::Command, flags: &mut Vec<String>) {
+            flags.extend(command.get_arguments().filter_map(clap::Arg::get_long).map(str::to_owned));
+            command.get_subcommands().for_each(|command| walk(command, flags));
+        }
+        let mut flags = Vec::new();
+        walk(&Cli::command(), &mut flags);
+        assert!(flags.contains(&"key-file".to_owned()));
+        for flag in flags.iter().filter(|flag| !flag.ends_with("-file")) {
+            for word in ["token", "secret", "password", "key", "credential"] {
+                assert!(!flag.contains(word), "--{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_configuration_key_is_a_flag_of_serve() {
+        let command = Cli::command();
+        let serve = command
+            .find_subcommand("config")
+            .and_then(|config| config.find_subcommand("check"))
+            .expect("config check");
+        for key in gitmoor::config::KEYS {
+            let flag = key.replace('_', "-");
+            assert!(serve.get_arguments().any(|argument| argument.get_long() == Some(&flag)), "{key}");
+        }
+    }
+}
