@@ -22,6 +22,8 @@ use crate::domain::violation::{FieldViolation, Refusal};
 
 pub mod api;
 pub mod error;
+pub mod gitlab;
+mod inspection;
 pub mod session;
 
 pub use error::{ProviderError, RejectionCause};
@@ -274,7 +276,7 @@ impl Providers {
     /// All of them.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::of([])
+        Self::of([Box::new(gitlab::Gitlab) as Box<dyn Provider>])
     }
 
     /// The given ones.

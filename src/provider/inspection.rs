@@ -1,0 +1,165 @@
+//! What the drivers' own checks share: words for what went wrong, and cleaning of texts that a provider sent.
+
+use std::time::Duration;
+
+use crate::domain::credential::looks_like_token;
+use crate::domain::verification::{Check, CheckResult};
+
+use super::{ProviderError, RejectionCause};
+
+/// Longest name, e-mail address, scope or version that is taken over from a provider, in characters.
+const MAX_TEXT_CHARS: usize = 256;
+
+/// The failed check that `error` makes of `check`, with the reasons of the contract.
+pub(crate) fn failed(check: Check, error: &ProviderError) -> CheckResult {
+    let (reason, message, remedy) = words(error);
+    let result = CheckResult::fail(check, reason, message, remedy);
+    match status(error) {
+        Some(status) => result.with_status(status),
+        None => result,
+    }
+}
+
+/// Like [`failed`], as something to look at: the connection works without it.
+pub(crate) fn warned(check: Check, error: &ProviderError) -> CheckResult {
+    let (reason, message, remedy) = words(error);
+    let result = CheckResult::warn(check, reason, message, remedy);
+    match status(error) {
+        Some(status) => result.with_status(status),
+        None => result,
+    }
+}
+
+/// Reason, message and remedy of an error.
+fn words(error: &ProviderError) -> (&'static str, String, &'static str) {
+    let message = || error.to_string();
+    match error {
+        ProviderError::EndpointDenied { .. } => {
+            ("ENDPOINT_NOT_ALLOWED", message(), "Ask the operator to admit the address with `egress_allow`.")
+        }
+        ProviderError::Unreachable { .. } => (
+            "PROVIDER_UNREACHABLE",
+            message(),
+            "Check the address, the network and the firewall, then try again.",
+        ),
+        ProviderError::TlsUntrusted { .. } => (
+            "PROVIDER_TLS_UNTRUSTED",
+            message(),
+            "Put the certificate of the server's own authority into `tls.ca_certificates_pem`.",
+        ),
+        ProviderError::Timeout => ("PROVIDER_TIMEOUT", message(), "Try again later."),
+        ProviderError::RateLimited { after } => (
+            "PROVIDER_RATE_LIMITED",
+            format!("the provider's rate limit is reached; it asks for {} s", seconds(*after)),
+            "Wait that long, then try again.",
+        ),
+        ProviderError::Failed { .. } => (
+            "PROVIDER_ERROR",
+            message(),
+            "Try again later; if it stays, look at the server and at proxies before it.",
+        ),
+        ProviderError::CredentialRejected { cause: RejectionCause::Expired, .. } => (
+            "CREDENTIAL_EXPIRED",
+            "the token has expired".to_owned(),
+            "Make a new token and replace this one.",
+        ),
+        ProviderError::CredentialRejected { cause: RejectionCause::Revoked, .. } => (
+            "CREDENTIAL_REJECTED",
+            "the token was revoked".to_owned(),
+            "Make a new token and replace this one.",
+        ),
+        ProviderError::CredentialRejected { cause: RejectionCause::Blocked, .. } => (
+            "CREDENTIAL_REJECTED",
+            "the token's user is blocked, deactivated or has something to confirm first".to_owned(),
+            "Have the user sign in at the provider in a browser, or use a token of another user.",
+        ),
+        ProviderError::CredentialRejected { cause: RejectionCause::Unknown, .. } => (
+            "CREDENTIAL_REJECTED",
+            "the provider does not accept the token".to_owned(),
+            "Copy the token again as the provider showed it, or make a new one.",
+        ),
+        ProviderError::ScopeMissing { scopes } if scopes.is_empty() => (
+            "CREDENTIAL_SCOPE_MISSING",
+            "the token is good, but its permissions do not cover this".to_owned(),
+            "Make a token with more permissions and replace this one.",
+        ),
+        ProviderError::ScopeMissing { scopes } => (
+            "CREDENTIAL_SCOPE_MISSING",
+            format!("the token is good, but lacks the scope: one of {}", scopes.join(", ")),
+            "Make a token with that scope and replace this one.",
+        ),
+        ProviderError::Forbidden => (
+            "PROVIDER_FORBIDDEN",
+            message(),
+            "Give the token's user a higher role, or use a token of another user.",
+        ),
+        ProviderError::Mismatch { found } => (
+            "PROVIDER_MISMATCH",
+            format!("what answers is not the provider but {found}"),
+            "Check `base_url` and `provider`: the URL must be the one that the server shows in a browser.",
+        ),
+        ProviderError::VersionUnsupported { .. } => {
+            ("PROVIDER_VERSION_UNSUPPORTED", message(), "Upgrade the server.")
+        }
+        ProviderError::NotFound => {
+            ("PROVIDER_ERROR", "the provider does not know this call".to_owned(), "Check `base_url`.")
+        }
+        ProviderError::Unsupported => ("PROVIDER_CAPABILITY_UNSUPPORTED", message(), "Upgrade the server."),
+    }
+}
+
+fn seconds(span: Duration) -> u64 {
+    span.as_secs().max(1)
+}
+
+fn status(error: &ProviderError) -> Option<u16> {
+    match error {
+        ProviderError::Failed { status, .. } => *status,
+        ProviderError::CredentialRejected { status, .. } => Some(*status),
+        ProviderError::ScopeMissing { .. } | ProviderError::Forbidden => Some(403),
+        ProviderError::NotFound => Some(404),
+        ProviderError::RateLimited { .. } => Some(429),
+        _ => None,
+    }
+}
+
+/// A provider's text for people, fit to be stored and shown: without control characters and marks that turn
+/// the reading direction, at most 256 characters, and empty if it looks like a token (a server may echo one).
+pub(crate) fn clean(text: &str) -> String {
+    let turns_direction =
+        |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let kept: String =
+        text.chars().filter(|c| !c.is_control() && !turns_direction(*c)).take(MAX_TEXT_CHARS).collect();
+    let kept = kept.trim();
+    if looks_like_token(kept) { String::new() } else { kept.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h21_a_name_is_stored_clean() {
+        assert_eq!(clean("bell\u{7} \u{1b}[31mred\u{202e}txt"), "bell [31mredtxt");
+        assert_eq!(clean(&"x".repeat(1_000_000)).len(), MAX_TEXT_CHARS);
+        assert_eq!(clean("  Jos\u{e9} \u{1f600} "), "Jos\u{e9} \u{1f600}");
+    }
+
+    #[test]
+    fn h42_a_token_in_a_name_is_not_stored() {
+        assert_eq!(clean("no such user: glpat-abcdefghij0123456789"), "");
+    }
+
+    #[test]
+    fn a_failed_check_names_reason_status_and_remedy() {
+        let check = failed(
+            Check::Authentication,
+            &ProviderError::CredentialRejected { cause: RejectionCause::Expired, status: 401 },
+        );
+        assert_eq!((check.reason.as_str(), check.http_status), ("CREDENTIAL_EXPIRED", Some(401)));
+        assert!(!check.remedy.is_empty());
+        let check = warned(Check::Webhooks, &ProviderError::ScopeMissing { scopes: vec!["api".to_owned()] });
+        assert_eq!(check.reason, "CREDENTIAL_SCOPE_MISSING");
+        assert!(check.message.contains("api"));
+    }
+}
