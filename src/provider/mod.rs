@@ -21,6 +21,7 @@ use crate::domain::verification::CheckResult;
 use crate::domain::violation::{FieldViolation, Refusal};
 
 pub mod api;
+pub mod azure_devops;
 pub mod error;
 pub mod gitlab;
 mod inspection;
@@ -37,6 +38,13 @@ use api::Api;
 pub trait Provider: Send + Sync + std::fmt::Debug {
     /// What can be said of the provider without asking it.
     fn about(&self) -> &'static About;
+
+    /// What a text that is no URL of an instance, but that people copy from the provider's own pages, stands
+    /// for; asked before the strict check of the text. `None` leaves the text as it is.
+    fn pasted(&self, text: &str) -> Option<String> {
+        let _ = text;
+        None
+    }
 
     /// The endpoints that `base_url` (`None`: the provider's own cloud) and `scope` can mean, best guess
     /// first. With more than one, [`Provider::answers`] decides.
@@ -276,7 +284,7 @@ impl Providers {
     /// All of them.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::of([Box::new(gitlab::Gitlab) as Box<dyn Provider>])
+        Self::of([Box::new(azure_devops::AzureDevOps) as Box<dyn Provider>, Box::new(gitlab::Gitlab)])
     }
 
     /// The given ones.

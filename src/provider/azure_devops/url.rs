@@ -1,0 +1,626 @@
+//! Every form in which people write the address of an organization, a collection or a repository.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::domain::base_url::BaseUrl;
+use crate::domain::connection::{Hosting, Scope};
+use crate::domain::violation::{FieldReason, FieldViolation};
+use crate::provider::Endpoint;
+
+/// Azure DevOps Services.
+pub(super) const CLOUD_HOST: &str = "dev.azure.com";
+/// The older host of an organization is its name before this; both hosts answer.
+const OLD_CLOUD_SUFFIX: &str = ".visualstudio.com";
+/// Where Services speaks SSH; the first is the newer one.
+const SSH_HOSTS: [&str; 2] = ["ssh.dev.azure.com", "vs-ssh.visualstudio.com"];
+/// The only collection of an organization under its older host.
+const DEFAULT_COLLECTION: &str = "DefaultCollection";
+/// The virtual directory in which a server is installed unless its administrator chose another one.
+const DEFAULT_PREFIX: &str = "tfs";
+
+const BASE_URL: &str = "connection.base_url";
+const ORGANIZATION: &str = "connection.scope.organization";
+const COLLECTION: &str = "connection.scope.collection";
+
+/// The endpoints that a URL and a scope can mean, best guess first. See [`super::AzureDevOps`].
+pub(super) fn endpoints(
+    base_url: Option<&BaseUrl>,
+    scope: &Scope,
+) -> Result<Vec<Endpoint>, Vec<FieldViolation>> {
+    let mut violations = check_scope(scope);
+    let found = match base_url.map(BaseUrl::url) {
+        None => cloud(None, scope),
+        Some(url) => match (segments(url), cloud_organization(url)) {
+            (Err(violation), _) => Err(violation),
+            (Ok(_), Some(organization)) => cloud(organization.as_deref(), scope),
+            (Ok(path), None) => {
+                // `_git/repository` and `_apis` are words of the provider below a project or a collection.
+                let end = path.iter().position(|part| part.starts_with('_')).unwrap_or(path.len());
+                server(url, &path[..end], scope)
+            }
+        },
+    };
+    match found {
+        Ok(endpoints) if violations.is_empty() => Ok(endpoints),
+        Ok(_) => Err(violations),
+        Err(violation) => {
+            violations.push(violation);
+            Err(violations)
+        }
+    }
+}
+
+/// Rewrites what people copy from the "Clone" dialogue, which is no URL that the strict check accepts, to
+/// the URL of its organization. `None` for any other text, user info that is not the organization included.
+pub(super) fn pasted(text: &str) -> Option<String> {
+    let organization = match cloud_ssh_path(text) {
+        Some(path) => path.first()?.clone(),
+        None => {
+            let rest = text.strip_prefix("https://")?;
+            let (user, rest) = rest.split_once('@')?;
+            let mut path = rest.strip_prefix(CLOUD_HOST)?.strip_prefix('/')?.split('/');
+            let organization = path.next()?;
+            if !organization.eq_ignore_ascii_case(user) {
+                return None;
+            }
+            organization.to_owned()
+        }
+    };
+    is_organization(&organization).then(|| format!("https://{CLOUD_HOST}/{organization}"))
+}
+
+/// Project and repository that a clone URL of the endpoint `base` names; `None` if it is of another host,
+/// organization or collection.
+pub(super) fn clone_target(base: &Url, clone_url: &str) -> Option<(String, String)> {
+    let organization = cloud_organization(base).flatten();
+    if let Some(path) = cloud_ssh_path(clone_url) {
+        let [of, project, repository] = path.try_into().ok()?;
+        return organization?.eq_ignore_ascii_case(&of).then_some((project, repository));
+    }
+    let url = Url::parse(clone_url).ok()?;
+    let path = segments(&url).ok()?;
+    if let Some(organization) = organization {
+        let of = cloud_organization(&url)??;
+        let is_old_host = !url.host_str()?.eq_ignore_ascii_case(CLOUD_HOST);
+        let below = path.get(if is_old_host { without_default_collection(&path) } else { 1 }..)?;
+        return organization.eq_ignore_ascii_case(&of).then(|| repository_of(below))?;
+    }
+    let same_host = url.host_str()?.eq_ignore_ascii_case(base.host_str()?);
+    // The port of SSH says nothing about the port of HTTPS.
+    let same_port = match url.scheme() {
+        "ssh" => true,
+        "http" | "https" => url.port_or_known_default() == base.port_or_known_default(),
+        _ => false,
+    };
+    let root = segments(base).ok()?;
+    let below = path.get(root.len()..)?;
+    let same_root = root.iter().zip(&path).all(|(a, b)| a.eq_ignore_ascii_case(b));
+    (same_host && same_port && same_root).then(|| repository_of(below))?
+}
+
+/// Project and repository of a path below an organization or a collection.
+fn repository_of(path: &[String]) -> Option<(String, String)> {
+    let path: Vec<&str> = path
+        .iter()
+        .map(String::as_str)
+        // `_git/_full/x` and `_git/_optimized/x` are x with all or with some of its refs.
+        .filter(|part| !matches!(*part, "_full" | "_optimized"))
+        .collect();
+    match *path.as_slice() {
+        // A repository that is named like its project is shown without the project.
+        ["_git" | "_ssh", repository] => Some((repository.to_owned(), repository.to_owned())),
+        [project, "_git" | "_ssh", repository] => Some((project.to_owned(), repository.to_owned())),
+        _ => None,
+    }
+}
+
+/// A link as it is given on: without user info, and below `base` where it names the provider's own cloud
+/// although the connection goes through a gateway. `None` if it is no URL for HTTP.
+pub(super) fn cleaned(base: &Url, link: &str) -> Option<Url> {
+    let mut url = Url::parse(link).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    // Neither can fail for a URL that has a host.
+    url.set_username("").ok()?;
+    url.set_password(None).ok()?;
+    if is_cloud(base) {
+        return Some(url);
+    }
+    let through_gateway = cloud_organization(&url).flatten().filter(|organization| {
+        segments(base)
+            .is_ok_and(|path| path.last().is_some_and(|last| last.eq_ignore_ascii_case(organization)))
+    });
+    if through_gateway.is_none() {
+        return Some(url);
+    }
+    let path = segments(&url).ok()?;
+    let is_old_host = !url.host_str()?.eq_ignore_ascii_case(CLOUD_HOST);
+    let below = path.get(if is_old_host { without_default_collection(&path) } else { 1 }..)?;
+    Some(join(base, below.iter().map(String::as_str)))
+}
+
+/// Whether a link names another host than the endpoint. The two hosts of Services are one.
+pub(super) fn is_foreign(base: &Url, link: &Url) -> bool {
+    match (cloud_organization(base), cloud_organization(link)) {
+        (Some(ours), Some(theirs)) => {
+            ours.map(|o| o.to_ascii_lowercase()) != theirs.map(|o| o.to_ascii_lowercase())
+        }
+        _ => !base
+            .host_str()
+            .zip(link.host_str())
+            .is_some_and(|(ours, theirs)| ours.eq_ignore_ascii_case(theirs)),
+    }
+}
+
+/// Whether the endpoint is Azure DevOps Services itself, not a server and not a gateway.
+pub(super) fn is_cloud(base: &Url) -> bool {
+    cloud_organization(base).is_some()
+}
+
+/// `base` with more path segments, each encoded as one.
+pub(super) fn join<'a>(base: &Url, more: impl IntoIterator<Item = &'a str>) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(more);
+    }
+    url
+}
+
+/// The name of the organization or collection at the end of an endpoint.
+pub(super) fn last_segment(base: &Url) -> String {
+    segments(base).ok().and_then(|mut path| path.pop()).unwrap_or_default()
+}
+
+/// `None` if the URL is not of Services; the inner `None` if it names no organization.
+fn cloud_organization(url: &Url) -> Option<Option<String>> {
+    if url.scheme() != "https" || url.port().is_some() {
+        return None;
+    }
+    let host = url.host_str()?.to_ascii_lowercase();
+    if host == CLOUD_HOST {
+        let first = segments(url).ok()?.into_iter().next();
+        return Some(first.filter(|segment| !segment.starts_with('_')));
+    }
+    let organization = host.strip_suffix(OLD_CLOUD_SUFFIX)?;
+    // `app.vssps.visualstudio.com` and its like are services, not organizations.
+    is_organization(organization).then(|| Some(organization.to_owned()))
+}
+
+/// How many segments of a path under the older host lie above the project.
+fn without_default_collection(path: &[String]) -> usize {
+    usize::from(path.first().is_some_and(|first| first.eq_ignore_ascii_case(DEFAULT_COLLECTION)))
+}
+
+/// The path of an SSH URL of Services behind its version: organization, project, repository.
+fn cloud_ssh_path(text: &str) -> Option<Vec<String>> {
+    let text = text.strip_prefix("ssh://").unwrap_or(text);
+    let (_user, rest) = text.split_once('@')?;
+    let rest = SSH_HOSTS.iter().find_map(|host| {
+        let (found, rest) = rest.split_at_checked(host.len())?;
+        found.eq_ignore_ascii_case(host).then_some(rest)
+    })?;
+    let path = rest.strip_prefix(":22/").or_else(|| rest.strip_prefix([':', '/']))?.strip_prefix("v3/")?;
+    let path: Option<Vec<String>> = path.split('/').map(decoded).collect();
+    path.filter(|path| path.len() <= 3)
+}
+
+fn cloud(typed: Option<&str>, scope: &Scope) -> Result<Vec<Endpoint>, FieldViolation> {
+    let wanted = scope.organization.trim();
+    if !scope.collection.trim().is_empty() {
+        return Err(FieldViolation::new(
+            COLLECTION,
+            FieldReason::Conflicting,
+            "Azure DevOps Services has organizations, and only a server has collections; leave it empty, or \
+             give the URL of the server in base_url",
+        ));
+    }
+    let organization = match typed {
+        Some(typed) if !wanted.is_empty() && !typed.eq_ignore_ascii_case(wanted) => {
+            return Err(FieldViolation::new(
+                ORGANIZATION,
+                FieldReason::Conflicting,
+                "base_url names another organization; give one of the two, or both alike",
+            ));
+        }
+        Some(typed) => typed,
+        None if wanted.is_empty() => {
+            return Err(FieldViolation::new(
+                ORGANIZATION,
+                FieldReason::Required,
+                "Azure DevOps has no address without an organization; give its name here, or in base_url, \
+                 such as https://dev.azure.com/fabrikam",
+            ));
+        }
+        None => wanted,
+    };
+    if !is_organization(organization) {
+        let field = if typed.is_some() { BASE_URL } else { ORGANIZATION };
+        return Err(FieldViolation::new(
+            field,
+            FieldReason::Malformed,
+            "the name of an organization has 1 to 50 letters, digits and hyphens, such as fabrikam",
+        ));
+    }
+    // Both hosts of an organization answer, and names ignore case: without one canonical form the same
+    // organization would be several instances.
+    let url = Url::parse(&format!("https://{CLOUD_HOST}/{}", organization.to_ascii_lowercase()));
+    url.map(|api_url| vec![Endpoint { api_url, hosting: Hosting::Cloud }]).map_err(|_| {
+        FieldViolation::new(ORGANIZATION, FieldReason::Malformed, "not the name of an organization")
+    })
+}
+
+fn server(url: &Url, path: &[String], scope: &Scope) -> Result<Vec<Endpoint>, FieldViolation> {
+    // A gateway in front of Services has organizations where a server has collections.
+    let (field, named) = match (scope.collection.trim(), scope.organization.trim()) {
+        ("", organization) => (ORGANIZATION, organization),
+        (collection, "") => (COLLECTION, collection),
+        _ => {
+            return Err(FieldViolation::new(
+                ORGANIZATION,
+                FieldReason::Conflicting,
+                "an instance has an organization (Services) or a collection (Server); give one of the two",
+            ));
+        }
+    };
+    let named: Vec<String> =
+        named.split('/').filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect();
+    let paths = if named.is_empty() { guesses(path)? } else { with_name(path, &named, field)? };
+    let mut root = url.clone();
+    root.set_path("");
+    root.set_query(None);
+    root.set_fragment(None);
+    Ok(paths
+        .into_iter()
+        .map(|path| Endpoint {
+            api_url: join(&root, path.iter().map(String::as_str)),
+            hosting: Hosting::SelfHosted,
+        })
+        .collect())
+}
+
+/// The paths at which the collection can end when only the URL tells it, longest first: the last segment
+/// may be the collection or a project in it, and a prefix may stand before.
+fn guesses(path: &[String]) -> Result<Vec<Vec<String>>, FieldViolation> {
+    let at = |name: &str| path.iter().position(|part| part.eq_ignore_ascii_case(name));
+    let end = match (at(DEFAULT_COLLECTION), at(DEFAULT_PREFIX)) {
+        (Some(collection), _) => Some(collection + 1),
+        (None, Some(prefix)) if prefix + 1 < path.len() => Some(prefix + 2),
+        (None, Some(_)) => None,
+        (None, None) if path.is_empty() => None,
+        (None, None) => return Ok((1..=path.len()).rev().map(|len| path[..len].to_vec()).collect()),
+    };
+    end.map(|end| vec![path[..end].to_vec()]).ok_or_else(|| {
+        FieldViolation::new(
+            COLLECTION,
+            FieldReason::Required,
+            "a server is addressed with one of its collections; give its name here, or in base_url, such as \
+             https://devops.example.com/tfs/DefaultCollection",
+        )
+    })
+}
+
+/// The path with the collection that the scope names, which the URL may hold already, wholly or in part.
+fn with_name(path: &[String], named: &[String], field: &str) -> Result<Vec<Vec<String>>, FieldViolation> {
+    let alike = |a: &[String], b: &[String]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.eq_ignore_ascii_case(b))
+    };
+    let found: Vec<Vec<String>> = path
+        .windows(named.len())
+        .enumerate()
+        .filter(|(_, window)| alike(window, named))
+        .map(|(at, _)| path[..at + named.len()].to_vec())
+        .collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    // `/tfs` and the collection `tfs/DefaultCollection` share the prefix.
+    let shared = (1..named.len().min(path.len() + 1))
+        .rev()
+        .find(|&shared| alike(&path[path.len() - shared..], &named[..shared]))
+        .unwrap_or(0);
+    let holds_another = shared == 0
+        && path
+            .iter()
+            .position(|part| part.eq_ignore_ascii_case(DEFAULT_PREFIX))
+            .is_some_and(|at| at + 1 < path.len());
+    if holds_another {
+        return Err(FieldViolation::new(
+            field,
+            FieldReason::Conflicting,
+            "base_url names another collection; give one of the two, or both alike",
+        ));
+    }
+    Ok(vec![path.iter().chain(&named[shared..]).cloned().collect()])
+}
+
+fn check_scope(scope: &Scope) -> Vec<FieldViolation> {
+    let mut violations = Vec::new();
+    if !scope.workspaces.is_empty() {
+        violations.push(FieldViolation::new(
+            "connection.scope.workspaces",
+            FieldReason::UnsupportedForProvider,
+            "Azure DevOps has no workspaces; use projects",
+        ));
+    }
+    for (at, project) in scope.projects.iter().enumerate() {
+        if !is_name(project) {
+            violations.push(FieldViolation::new(
+                format!("connection.scope.projects[{at}]"),
+                FieldReason::Malformed,
+                "a project is given by its name or its id, without its organization",
+            ));
+        }
+    }
+    let parts = [(ORGANIZATION, &scope.organization), (COLLECTION, &scope.collection)];
+    for (field, text) in parts {
+        if !text.is_empty() && !text.trim().split('/').filter(|part| !part.is_empty()).all(is_name) {
+            violations.push(FieldViolation::new(
+                field,
+                FieldReason::Malformed,
+                "it is given by its name alone, such as DefaultCollection; a URL belongs into base_url",
+            ));
+        }
+    }
+    violations
+}
+
+/// Whether a text can stand as one segment of a path: what a URL parser would take for a step up, or drop,
+/// cannot.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.trim().is_empty()
+        && !matches!(text.trim(), "." | "..")
+        && !text.chars().any(|c| {
+            c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | ':' | '<' | '>' | '*' | '|' | '"')
+        })
+}
+
+fn is_organization(text: &str) -> bool {
+    (1..=50).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// The decoded segments of a path, without empty ones.
+fn segments(url: &Url) -> Result<Vec<String>, FieldViolation> {
+    let malformed = || {
+        FieldViolation::new(BASE_URL, FieldReason::UrlMalformed, "its path holds a name that cannot be one")
+    };
+    let mut path = Vec::new();
+    for part in url.path_segments().into_iter().flatten().filter(|part| !part.is_empty()) {
+        path.push(decoded(part).ok_or_else(malformed)?);
+    }
+    Ok(path)
+}
+
+fn decoded(part: &str) -> Option<String> {
+    let text = percent_decode_str(part).decode_utf8().ok()?.into_owned();
+    is_name(&text).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(organization: &str, collection: &str) -> Scope {
+        Scope { organization: organization.into(), collection: collection.into(), ..Scope::default() }
+    }
+
+    fn urls(text: &str, scope: &Scope) -> Vec<String> {
+        let base_url = (!text.is_empty()).then(|| BaseUrl::parse(text).expect("a URL"));
+        let found = endpoints(base_url.as_ref(), scope).expect(text);
+        found.into_iter().map(|endpoint| endpoint.api_url.to_string()).collect()
+    }
+
+    fn refusal(text: &str, scope: &Scope) -> (String, FieldReason) {
+        let base_url = (!text.is_empty()).then(|| BaseUrl::parse(text).expect("a URL"));
+        let violation = endpoints(base_url.as_ref(), scope).expect_err(text).remove(0);
+        (violation.field, violation.reason)
+    }
+
+    #[test]
+    fn ac_08_every_way_to_type_an_organization_is_one_instance() {
+        let none = Scope::default();
+        for typed in [
+            "https://dev.azure.com/Fabrikam",
+            "https://dev.azure.com/fabrikam/",
+            "https://dev.azure.com//fabrikam//",
+            "https://dev.azure.com/fabrikam/My%20Project",
+            "https://dev.azure.com/fabrikam/My%20Project/_git/repo",
+            "https://dev.azure.com/fabrikam/_git/repo",
+            "https://dev.azure.com/fabrikam/_apis/projects",
+            "https://fabrikam.visualstudio.com",
+            "https://fabrikam.visualstudio.com/DefaultCollection",
+            "https://Fabrikam.VisualStudio.com/DefaultCollection/My%20Project/_git/repo",
+        ] {
+            assert_eq!(urls(typed, &none), ["https://dev.azure.com/fabrikam"], "{typed}");
+        }
+        assert_eq!(urls("", &scope("Fabrikam", "")), ["https://dev.azure.com/fabrikam"]);
+        assert_eq!(urls("https://dev.azure.com", &scope("fabrikam", "")), ["https://dev.azure.com/fabrikam"]);
+        assert_eq!(
+            urls("https://dev.azure.com/fabrikam", &scope("FABRIKAM", "")),
+            ["https://dev.azure.com/fabrikam"]
+        );
+    }
+
+    #[test]
+    fn there_is_no_instance_without_an_organization() {
+        let none = Scope::default();
+        for typed in ["", "https://dev.azure.com", "https://dev.azure.com/_git/repo"] {
+            assert_eq!(refusal(typed, &none), (ORGANIZATION.into(), FieldReason::Required), "{typed}");
+        }
+        let violation = endpoints(None, &none).expect_err("none").remove(0);
+        assert!(violation.description.contains("https://dev.azure.com/fabrikam"));
+        assert_eq!(
+            refusal("https://dev.azure.com/fabrikam", &scope("contoso", "")),
+            (ORGANIZATION.into(), FieldReason::Conflicting)
+        );
+        assert_eq!(
+            refusal("https://dev.azure.com/fabrikam", &scope("", "DefaultCollection")),
+            (COLLECTION.into(), FieldReason::Conflicting)
+        );
+        assert_eq!(refusal("", &scope("a b", "")), (ORGANIZATION.into(), FieldReason::Malformed));
+    }
+
+    #[test]
+    fn ac_12_a_server_path_holds_prefix_and_collection_once() {
+        let want = ["https://ado.corp.test:8443/tfs/DefaultCollection"];
+        for (typed, collection) in [
+            ("https://ado.corp.test:8443/tfs/DefaultCollection", ""),
+            ("https://ado.corp.test:8443/tfs/DefaultCollection/", ""),
+            ("https://ado.corp.test:8443/tfs//DefaultCollection/Project/_git/repo", ""),
+            ("https://ado.corp.test:8443/tfs/DefaultCollection/_apis", ""),
+            ("https://ado.corp.test:8443/tfs", "DefaultCollection"),
+            ("https://ado.corp.test:8443/tfs/", "tfs/DefaultCollection"),
+            ("https://ado.corp.test:8443", "tfs/DefaultCollection"),
+            ("https://ado.corp.test:8443", "/tfs/DefaultCollection/"),
+            ("https://ado.corp.test:8443/tfs/DefaultCollection", "tfs/DefaultCollection"),
+            ("https://ado.corp.test:8443/tfs/DefaultCollection/Project", "DefaultCollection"),
+            ("https://ado.corp.test:8443/tfs/DefaultCollection/Project", "defaultcollection"),
+        ] {
+            assert_eq!(urls(typed, &scope("", collection)), want, "{typed} {collection}");
+        }
+    }
+
+    #[test]
+    fn a_collection_that_only_the_url_tells_is_guessed_longest_first() {
+        let none = Scope::default();
+        assert_eq!(urls("https://ado/tfs/Sales/Project", &none), ["https://ado/tfs/Sales"]);
+        assert_eq!(
+            urls("https://ado/devops/Sales/My%20Project/_git/x", &none),
+            ["https://ado/devops/Sales/My%20Project", "https://ado/devops/Sales", "https://ado/devops"]
+        );
+        assert_eq!(urls("https://gateway/azure", &scope("contoso", "")), ["https://gateway/azure/contoso"]);
+        for typed in ["https://ado", "https://ado/tfs", "https://ado/tfs/_git/x"] {
+            assert_eq!(refusal(typed, &none), (COLLECTION.into(), FieldReason::Required), "{typed}");
+        }
+        assert_eq!(
+            refusal("https://ado/tfs/Sales", &scope("", "Other")),
+            (COLLECTION.into(), FieldReason::Conflicting)
+        );
+        assert_eq!(
+            refusal("https://ado/tfs", &scope("a", "b")),
+            (ORGANIZATION.into(), FieldReason::Conflicting)
+        );
+    }
+
+    #[test]
+    fn what_the_provider_does_not_have_in_a_scope_is_refused() {
+        let mut scope = scope("fabrikam", "");
+        scope.workspaces = vec!["w".into()];
+        scope.projects = vec!["Good One".into(), "a/b".into(), "..".into()];
+        let violations = endpoints(None, &scope).expect_err("refused");
+        let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            ["connection.scope.workspaces", "connection.scope.projects[1]", "connection.scope.projects[2]"]
+        );
+        assert_eq!(violations[0].reason, FieldReason::UnsupportedForProvider);
+    }
+
+    #[test]
+    fn a_copied_clone_link_becomes_the_url_of_its_organization() {
+        for text in [
+            "https://fabrikam@dev.azure.com/fabrikam/My%20Project/_git/repo",
+            "https://fabrikam@dev.azure.com/fabrikam",
+            "git@ssh.dev.azure.com:v3/fabrikam/My%20Project/repo",
+            "ssh://git@ssh.dev.azure.com:22/v3/fabrikam/project/repo",
+            "fabrikam@vs-ssh.visualstudio.com:v3/fabrikam/project/repo",
+        ] {
+            assert_eq!(pasted(text).as_deref(), Some("https://dev.azure.com/fabrikam"), "{text}");
+        }
+    }
+
+    #[test]
+    fn u09_other_user_info_stays_for_the_strict_check() {
+        for text in [
+            "https://dev.azure.com@evil.test/",
+            "https://fabrikam@evil.test/fabrikam",
+            "https://someone@dev.azure.com/fabrikam",
+            "https://fabrikam:secret@dev.azure.com/fabrikam",
+            "https://fabrikam@dev.azure.com.evil.test/fabrikam",
+            "git@ssh.dev.azure.com.evil.test:v3/fabrikam/p/r",
+            "https://dev.azure.com/fabrikam",
+        ] {
+            assert_eq!(pasted(text), None, "{text}");
+        }
+    }
+
+    fn target(base: &str, clone_url: &str) -> Option<(String, String)> {
+        clone_target(&Url::parse(base).expect("a URL"), clone_url)
+    }
+
+    #[test]
+    fn every_form_of_clone_url_names_project_and_repository() {
+        let want = |project: &str, name: &str| Some((project.to_owned(), name.to_owned()));
+        let cloud = "https://dev.azure.com/fabrikam";
+        for (text, project, name) in [
+            ("https://dev.azure.com/fabrikam/My%20Project/_git/repo", "My Project", "repo"),
+            ("https://fabrikam@dev.azure.com/Fabrikam/p/_git/sub%20name", "p", "sub name"),
+            ("https://dev.azure.com/fabrikam/_git/alike", "alike", "alike"),
+            ("https://dev.azure.com/fabrikam/p/_git/_full/repo", "p", "repo"),
+            ("https://dev.azure.com/fabrikam/p/_git/ends.git", "p", "ends.git"),
+            ("https://fabrikam.visualstudio.com/p/_git/repo", "p", "repo"),
+            ("https://fabrikam.visualstudio.com/DefaultCollection/p/_git/repo", "p", "repo"),
+            ("https://fabrikam.visualstudio.com/_git/alike", "alike", "alike"),
+            ("git@ssh.dev.azure.com:v3/fabrikam/My%20Project/repo", "My Project", "repo"),
+            ("fabrikam@vs-ssh.visualstudio.com:v3/fabrikam/p/repo", "p", "repo"),
+        ] {
+            assert_eq!(target(cloud, text), want(project, name), "{text}");
+        }
+        let server = "https://ado.corp.test:8443/tfs/DefaultCollection";
+        for text in [
+            "https://ado.corp.test:8443/tfs/DefaultCollection/p/_git/repo",
+            "https://me@ado.corp.test:8443/tfs/defaultcollection/p/_git/repo",
+            "ssh://ado.corp.test:22/tfs/DefaultCollection/p/_ssh/repo",
+            "ssh://git@ado.corp.test/tfs/DefaultCollection/p/_git/repo",
+        ] {
+            assert_eq!(target(server, text), want("p", "repo"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_clone_url_of_another_place_names_nothing() {
+        for (base, text) in [
+            ("https://dev.azure.com/fabrikam", "https://dev.azure.com/contoso/p/_git/r"),
+            ("https://dev.azure.com/fabrikam", "https://contoso.visualstudio.com/p/_git/r"),
+            ("https://dev.azure.com/fabrikam", "git@ssh.dev.azure.com:v3/contoso/p/r"),
+            ("https://dev.azure.com/fabrikam", "https://evil.test/fabrikam/p/_git/r"),
+            ("https://dev.azure.com/fabrikam", "https://dev.azure.com/fabrikam/p"),
+            ("https://dev.azure.com/fabrikam", "https://dev.azure.com/fabrikam/p/_git/%2e%2e"),
+            ("https://ado.test/tfs/A", "https://ado.test/tfs/B/p/_git/r"),
+            ("https://ado.test/tfs/A", "https://ado.test:8443/tfs/A/p/_git/r"),
+            ("https://ado.test/tfs/A", "https://dev.azure.com/A/p/_git/r"),
+            ("https://ado.test/tfs/A", "no URL"),
+        ] {
+            assert_eq!(target(base, text), None, "{base} {text}");
+        }
+    }
+
+    #[test]
+    fn links_lose_user_info_and_go_through_the_gateway() {
+        let clean = |base: &str, link: &str| {
+            let base = Url::parse(base).expect("a URL");
+            let link = cleaned(&base, link)?;
+            Some((link.to_string(), is_foreign(&base, &link)))
+        };
+        let link = "https://fabrikam@dev.azure.com/fabrikam/sg%20test%20with%20many%20%20spaces/_git/r";
+        let path = "/fabrikam/sg%20test%20with%20many%20%20spaces/_git/r";
+        assert_eq!(
+            clean("https://dev.azure.com/fabrikam", link),
+            Some((format!("https://dev.azure.com{path}"), false))
+        );
+        assert_eq!(
+            clean("https://gateway.test/azure/fabrikam", link),
+            Some((format!("https://gateway.test/azure{path}"), false))
+        );
+        assert_eq!(
+            clean("https://dev.azure.com/fabrikam", "https://fabrikam.visualstudio.com/p/_git/r"),
+            Some(("https://fabrikam.visualstudio.com/p/_git/r".into(), false))
+        );
+        assert_eq!(
+            clean("https://ado.test/tfs/A", "http://localhost:8080/tfs/A/p/_git/r"),
+            Some(("http://localhost:8080/tfs/A/p/_git/r".into(), true))
+        );
+        assert_eq!(clean("https://ado.test/tfs/A", "javascript:alert(1)"), None);
+    }
+}
