@@ -1,0 +1,337 @@
+//! How many calls may be under way to one host and for one connection, and when none may.
+//!
+//! A provider counts a token's calls, so the pause that it asks for closes the connection, not the host: one
+//! tenant's spent quota is no other tenant's wait.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tower::retry::budget::TpsBudget;
+use tower::{Service, ServiceExt};
+use tracing::debug;
+
+use super::{Body, Sending, TransportError, WallClock, deadline_of, pushback, retry};
+use crate::domain::base_url::Origin;
+
+/// Most calls under way to one host, for all connections together.
+const HOST_CONCURRENCY: usize = 128;
+/// Most gates that are kept. One that is in use, or closed, is kept as long as that lasts.
+const MAX_GATES: usize = 8_192;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Host(Origin),
+    Connection(Origin, String),
+}
+
+/// The gates of one process.
+pub(super) struct Limits {
+    gates: Mutex<HashMap<Key, Arc<Gate>>>,
+    wall_clock: WallClock,
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").finish_non_exhaustive()
+    }
+}
+
+impl Limits {
+    pub(super) fn new(wall_clock: WallClock) -> Self {
+        Self { gates: Mutex::default(), wall_clock }
+    }
+
+    /// The gates that a call of `connection` to `origin` goes through. The first caller's `concurrency` holds
+    /// as long as the gate is in use.
+    pub(super) fn gates(&self, origin: &Origin, connection: &str, concurrency: usize) -> Gates {
+        Gates {
+            connection: self.gate(Key::Connection(origin.clone(), connection.to_owned()), concurrency.max(1)),
+            host: self.gate(Key::Host(origin.clone()), HOST_CONCURRENCY),
+            wall_clock: Arc::clone(&self.wall_clock),
+        }
+    }
+
+    fn gate(&self, key: Key, permits: usize) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(&key) {
+            return Arc::clone(gate);
+        }
+        if gates.len() >= MAX_GATES {
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.closed_until().is_some());
+        }
+        let gate = Arc::new(Gate::new(permits));
+        // With every gate in use, a new one is not shared: its calls are still bounded, only not together.
+        if gates.len() < MAX_GATES {
+            gates.insert(key, Arc::clone(&gate));
+        }
+        gate
+    }
+}
+
+#[derive(Debug)]
+struct Gate {
+    permits: Arc<Semaphore>,
+    closed_until: Mutex<Option<Instant>>,
+    budget: Arc<TpsBudget>,
+}
+
+impl Gate {
+    fn new(permits: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(permits)),
+            closed_until: Mutex::default(),
+            budget: retry::budget(),
+        }
+    }
+
+    /// Until when nothing may be sent, if that is not yet past.
+    fn closed_until(&self) -> Option<Instant> {
+        let mut until = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = until.filter(|until| *until > Instant::now());
+        *until
+    }
+
+    fn close_until(&self, moment: Instant) {
+        let mut until = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = Some(until.map_or(moment, |until| until.max(moment)));
+    }
+}
+
+/// What the calls of one connection go through.
+#[derive(Clone)]
+pub(super) struct Gates {
+    connection: Arc<Gate>,
+    host: Arc<Gate>,
+    wall_clock: WallClock,
+}
+
+impl fmt::Debug for Gates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gates").finish_non_exhaustive()
+    }
+}
+
+impl Gates {
+    /// The retry budget of the host.
+    pub(super) fn budget(&self) -> Arc<TpsBudget> {
+        Arc::clone(&self.host.budget)
+    }
+
+    /// Waits until the connection is open.
+    async fn wait_open(&self, deadline: Instant) -> Result<(), TransportError> {
+        while let Some(until) = self.connection.closed_until() {
+            if until >= deadline {
+                return Err(TransportError::RateLimited { after: until - Instant::now() });
+            }
+            sleep_until(until).await;
+        }
+        Ok(())
+    }
+
+    async fn send<S>(&self, inner: S, request: Request<Bytes>) -> Result<Response<Body>, TransportError>
+    where
+        S: Service<Request<Bytes>, Response = Response<Body>, Error = TransportError>,
+    {
+        let deadline = deadline_of(&request);
+        self.wait_open(deadline).await?;
+        let mut permits = Vec::with_capacity(2);
+        // Always in this order, so that no two calls wait for each other.
+        for gate in [&self.connection, &self.host] {
+            let permit = timeout_at(deadline, Arc::clone(&gate.permits).acquire_owned()).await;
+            // The semaphores are never closed, so there is one way to get none: the time was up.
+            permits.push(permit.ok().and_then(Result::ok).ok_or(TransportError::Timeout)?);
+        }
+        // A call that was under way may have closed the gate meanwhile.
+        self.wait_open(deadline).await?;
+        let mut response = inner.oneshot(request).await?;
+        let said = pushback::read(response.status(), response.headers(), (self.wall_clock)());
+        if let Some(pause) = said.pause {
+            debug!(seconds = pause.as_secs(), refused = said.refused, "the provider asks for a pause");
+            self.connection.close_until(Instant::now() + pause);
+        }
+        if said.refused {
+            return Err(TransportError::RateLimited { after: said.pause.unwrap_or_default() });
+        }
+        if let Some(rate_limit) = said.rate_limit {
+            response.extensions_mut().insert(rate_limit);
+        }
+        for permit in permits {
+            response.body_mut().hold(permit);
+        }
+        Ok(response)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    gates: Gates,
+}
+
+impl Layer {
+    pub(super) const fn new(gates: Gates) -> Self {
+        Self { gates }
+    }
+}
+
+impl<S> tower::Layer<S> for Layer {
+    type Service = Limit<S>;
+
+    fn layer(&self, inner: S) -> Limit<S> {
+        Limit { inner, gates: self.gates.clone() }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Limit<S> {
+    inner: S,
+    gates: Gates,
+}
+
+impl<S> Service<Request<Bytes>> for Limit<S>
+where
+    S: Service<Request<Bytes>, Response = Response<Body>, Error = TransportError>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = TransportError;
+    type Future = Sending;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Sending {
+        let (inner, gates) = (self.inner.clone(), self.gates.clone());
+        Box::pin(async move { gates.send(inner, request).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use http::StatusCode;
+    use tower::service_fn;
+    use url::Url;
+
+    use super::super::Deadline;
+    use super::*;
+    use crate::domain::timestamp::Timestamp;
+
+    fn limits() -> Limits {
+        Limits::new(Arc::new(|| Timestamp::from_unix_seconds(1_790_000_000)))
+    }
+
+    fn origin(host: &str) -> Origin {
+        Origin::of(&Url::parse(&format!("https://{host}")).expect("a URL"))
+    }
+
+    fn request(seconds: u64) -> Request<Bytes> {
+        let mut request = Request::new(Bytes::new());
+        request.extensions_mut().insert(Deadline(Instant::now() + Duration::from_secs(seconds)));
+        request
+    }
+
+    fn response(status: u16, headers: &[(&'static str, &'static str)]) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+        for (name, value) in headers {
+            response.headers_mut().insert(*name, value.parse().expect("a value"));
+        }
+        response
+    }
+
+    async fn send(gates: &Gates, seconds: u64, response: Response<Body>) -> Result<u16, TransportError> {
+        let response = Mutex::new(Some(response));
+        let inner = service_fn(|_: Request<Bytes>| {
+            let response = response.lock().expect("the lock").take().expect("one call");
+            async move { Ok(response) }
+        });
+        gates.send(inner, request(seconds)).await.map(|response| response.status().as_u16())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_asked_for_with_a_200_holds_the_next_call() {
+        let limits = limits();
+        let gates = limits.gates(&origin("git.test"), "a", 4);
+        let start = Instant::now();
+        assert_eq!(send(&gates, 60, response(200, &[("retry-after", "7")])).await, Ok(200));
+        assert_eq!(start.elapsed().as_secs(), 0);
+        assert_eq!(send(&limits.gates(&origin("git.test"), "a", 4), 60, response(200, &[])).await, Ok(200));
+        assert_eq!(start.elapsed().as_secs(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_past_the_deadline_is_told_at_once() {
+        let limits = limits();
+        let gates = limits.gates(&origin("git.test"), "a", 4);
+        let limited = |seconds| Err(TransportError::RateLimited { after: Duration::from_secs(seconds) });
+        assert_eq!(send(&gates, 60, response(429, &[("retry-after", "90")])).await, limited(90));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(send(&gates, 60, response(200, &[])).await, limited(80));
+        // Neither another connection nor another host waits.
+        assert_eq!(send(&limits.gates(&origin("git.test"), "b", 4), 1, response(200, &[])).await, Ok(200));
+        assert_eq!(send(&limits.gates(&origin("git2.test"), "a", 4), 1, response(200, &[])).await, Ok(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_quota_closes_until_its_reset() {
+        let gates = limits().gates(&origin("git.test"), "a", 4);
+        let empty =
+            [("ratelimit-limit", "600"), ("ratelimit-remaining", "0"), ("ratelimit-reset", "1790000020")];
+        let start = Instant::now();
+        assert_eq!(send(&gates, 60, response(200, &empty)).await, Ok(200));
+        assert_eq!(send(&gates, 60, response(200, &[])).await, Ok(200));
+        assert_eq!(start.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_calls_are_under_way_than_may_be() {
+        let gates = limits().gates(&origin("git.test"), "a", 2);
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let inner = || {
+            service_fn(|_: Request<Bytes>| async {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, TransportError>(response(200, &[]))
+            })
+        };
+        let calls = (0..6).map(|_| async {
+            let response = gates.send(inner(), request(60)).await?;
+            response.into_body().collect(0).await
+        });
+        let start = Instant::now();
+        for result in futures_util::future::join_all(calls).await {
+            assert_eq!(result, Ok(Bytes::new()));
+        }
+        assert_eq!((most.load(Ordering::SeqCst), start.elapsed().as_secs()), (2, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_permit_is_held_until_the_body_was_read_or_dropped() {
+        let gates = limits().gates(&origin("git.test"), "a", 1);
+        let answer = || service_fn(|_: Request<Bytes>| async { Ok::<_, TransportError>(response(200, &[])) });
+        let first = gates.send(answer(), request(60)).await.expect("an answer");
+        assert_eq!(gates.send(answer(), request(5)).await.map(|_| ()), Err(TransportError::Timeout));
+        drop(first);
+        assert!(gates.send(answer(), request(5)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_number_of_gates_is_bounded() {
+        let limits = limits();
+        for at in 0..3 * MAX_GATES {
+            limits.gates(&origin("git.test"), &at.to_string(), 1);
+        }
+        assert!(limits.gates.lock().expect("the lock").len() <= MAX_GATES);
+    }
+}
