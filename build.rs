@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
     // Encoded by protox and not by prost, which would drop the options of google.api.
     std::fs::write(out_dir.join("gitmoor_descriptor.bin"), compiler.encode_file_descriptor_set())?;
-    let mut generator = tonic_prost_build::configure().skip_debug(HAND_WRITTEN_DEBUG);
+    // Ordered maps: the encoding of a request is what its request id and its page token are bound to.
+    let mut generator = tonic_prost_build::configure().btree_map(".").skip_debug(HAND_WRITTEN_DEBUG);
     for path in NESTED_DEBUG {
         generator = generator.type_attribute(path, "#[derive(Debug)]");
     }

@@ -35,6 +35,12 @@ impl Api {
         Self { base, headers, transport, deadline }
     }
 
+    /// The same endpoint until another deadline.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
     /// The URL below which the calls go.
     #[must_use]
     pub const fn base(&self) -> &Url {
@@ -43,20 +49,17 @@ impl Api {
 
     /// A GET of the path below the base that `segments` make; each is percent-encoded as one segment, so a slash
     /// in it becomes `%2F`.
-    #[must_use]
     pub fn get(&self, segments: &[&str]) -> Call<'_> {
         self.call(Method::GET, segments)
     }
 
     /// Like [`Self::get`], with another method.
-    #[must_use]
     pub fn call(&self, method: Method, segments: &[&str]) -> Call<'_> {
         self.call_at(self.base.clone(), method, segments)
     }
 
     /// Like [`Self::get`], below the parent of the base by `levels` segments: some providers keep a few calls
     /// beside their API (GitLab: `{base}/oauth/token/info` beside `{base}/api/v4`).
-    #[must_use]
     pub fn get_above(&self, levels: usize, segments: &[&str]) -> Call<'_> {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {

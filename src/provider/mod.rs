@@ -23,6 +23,7 @@ use crate::domain::violation::{FieldViolation, Refusal};
 pub mod api;
 pub mod azure_devops;
 pub mod error;
+pub mod gateway;
 pub mod gitlab;
 mod inspection;
 pub mod session;

@@ -28,7 +28,7 @@ const MAX_PAGES: usize = 100_000;
 /// endpoint that ignores paging). A row that an earlier one of the last two pages had is dropped: pages that
 /// shift under a reader overlap.
 pub struct Pages<'a, T> {
-    fetch: Box<dyn Fn(Option<Cursor>) -> BoxFuture<'a, Result<Page<T>, ProviderError>> + Send + 'a>,
+    fetch: Box<Fetch<'a, T>>,
     key: fn(&T) -> &str,
     concurrency: usize,
     slots: VecDeque<Slot<T>>,
@@ -38,6 +38,8 @@ pub struct Pages<'a, T> {
     seen_cursors: HashSet<u64>,
     recent: VecDeque<RecentPage>,
 }
+
+type Fetch<'a, T> = dyn Fn(Option<Cursor>) -> BoxFuture<'a, Result<Page<T>, ProviderError>> + Send + 'a;
 
 enum Slot<T> {
     Waiting(Option<Cursor>),

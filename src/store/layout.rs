@@ -129,7 +129,7 @@ fn readable(key: &[u8]) -> String {
 }
 
 fn unreadable(key: &[u8]) -> impl Fn(RecordProblem) -> StoreError {
-    move |problem| StoreError::Unreadable(UnreadableRecord { key: readable(key), problem })
+    move |problem| StoreError::Unreadable(UnreadableRecord { key: readable(key), connection: None, problem })
 }
 
 /// See [`super::Store::connection`].
@@ -137,7 +137,11 @@ pub(super) fn connection(rows: &impl Rows, name: &ConnectionName) -> Result<Conn
     let key = connection_key(name);
     let bytes = rows.get(&key)?.ok_or(StoreError::NotFound)?;
     record::decode_connection(&key, name.clone(), bytes.as_ref())
-        .map_err(|problem| StoreError::Unreadable(UnreadableRecord { key: name.to_string(), problem }))
+        .map_err(|problem| StoreError::Unreadable(unreadable_connection(name, problem)))
+}
+
+fn unreadable_connection(name: &ConnectionName, problem: RecordProblem) -> UnreadableRecord {
+    UnreadableRecord { key: name.to_string(), connection: Some(name.id.clone()), problem }
 }
 
 /// See [`super::Store::connections`].
@@ -165,9 +169,13 @@ pub(super) fn connections(
                 let name = ConnectionName { tenant: tenant.clone(), id };
                 record::decode_connection(key, name.clone(), bytes)
                     .map(Arc::new)
-                    .map_err(|problem| UnreadableRecord { key: name.to_string(), problem })
+                    .map_err(|problem| unreadable_connection(&name, problem))
             }
-            None => Err(UnreadableRecord { key: readable(key), problem: RecordProblem::Damaged }),
+            None => Err(UnreadableRecord {
+                key: readable(key),
+                connection: None,
+                problem: RecordProblem::Damaged,
+            }),
         });
         if listed.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;

@@ -126,6 +126,8 @@ pub type Listed = Result<Arc<ConnectionRecord>, UnreadableRecord>;
 pub struct UnreadableRecord {
     /// Its key, as text for an operator.
     pub key: String,
+    /// The connection that it holds, where the key tells.
+    pub connection: Option<ConnectionId>,
     /// Why it does not decode, without any of its content.
     pub problem: RecordProblem,
 }

@@ -1,0 +1,30 @@
+//! The gRPC surface: decode, call the service, encode.
+
+pub mod connections;
+pub mod convert;
+pub mod layers;
+pub mod names;
+pub mod repositories;
+pub mod status;
+
+use tonic::{Extensions, Request};
+
+use crate::service::Context;
+use crate::service::error::Error;
+
+/// What the inbound layers know of a call; a defect if they did not run.
+fn context(extensions: &Extensions) -> Result<Context, Error> {
+    let found = extensions.get::<Context>().cloned();
+    found.ok_or_else(|| Error::Bug { problem: "a request came past the inbound layers".to_owned() })
+}
+
+/// The message of a request and what the inbound layers know of the call.
+fn open<T>(request: Request<T>) -> Result<(Context, T), Error> {
+    let (_, extensions, message) = request.into_parts();
+    Ok((context(&extensions)?, message))
+}
+
+/// What an empty list of violations has vouched for.
+fn checked<T>(found: Option<T>) -> Result<T, Error> {
+    found.ok_or_else(|| Error::Bug { problem: "a checked request has holes".to_owned() })
+}

@@ -1,0 +1,264 @@
+//! `gitmoor.v1.RepositoryService`.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::connections::content;
+use super::{checked, convert, names, open, status};
+use crate::domain::connection::ConnectionName;
+use crate::domain::violation::{FieldReason, FieldViolation};
+use crate::proto::v1;
+use crate::proto::v1::repository_service_server::RepositoryService;
+use crate::provider::Lookup;
+use crate::service::draft::Violations;
+use crate::service::error::Error;
+use crate::service::page_token::Binding;
+use crate::service::repositories::{PageRequest, Repositories, Wanted};
+
+/// Longest query, namespace, full name or clone URL, in bytes.
+const MAX_TEXT_BYTES: usize = 2_048;
+/// Longest silence of a stream.
+const IDLE: Duration = Duration::from_secs(60);
+/// Rows of one message of a stream: a provider may answer thousands of rows at once, and a message has an end.
+const ROWS_PER_MESSAGE: usize = 500;
+
+/// The handlers: decode, call the service, encode.
+#[derive(Debug, Clone)]
+pub struct RepositoryHandlers {
+    repositories: Repositories,
+    stream_total: Duration,
+}
+
+impl RepositoryHandlers {
+    /// Handlers in front of `repositories`. A stream ends after `stream_total`.
+    #[must_use]
+    pub const fn new(repositories: Repositories, stream_total: Duration) -> Self {
+        Self { repositories, stream_total }
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRepositoriesRequest>,
+    ) -> Result<v1::ListRepositoriesResponse, Error> {
+        let (context, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let name = names::connection("parent", &message.parent, &mut violations);
+        let wanted = wanted(
+            &message.query,
+            &message.namespace,
+            message.include_archived,
+            message.min_permission,
+            &mut violations,
+        );
+        let size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
+        let token = std::mem::take(&mut message.page_token);
+        violations.finish()?;
+        let name = checked(name)?;
+        let page = PageRequest { size, token, binding: Binding(content("ListRepositories", &message)) };
+        let listing = self.repositories.list(&context, &name, wanted, page).await?;
+        Ok(v1::ListRepositoriesResponse {
+            repositories: listing.rows.into_iter().map(|row| convert::repository(&name, row)).collect(),
+            next_page_token: listing.next_page_token,
+            unreachable: Vec::new(),
+            warnings: listing.warnings.into_iter().map(|warning| convert::warning(&name, warning)).collect(),
+        })
+    }
+
+    async fn namespaces(
+        &self,
+        request: Request<v1::ListNamespacesRequest>,
+    ) -> Result<v1::ListNamespacesResponse, Error> {
+        let (context, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let name = names::connection("parent", &message.parent, &mut violations);
+        check_text("query", &message.query, &mut violations);
+        let size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
+        let token = std::mem::take(&mut message.page_token);
+        violations.finish()?;
+        let name = checked(name)?;
+        let page = PageRequest { size, token, binding: Binding(content("ListNamespaces", &message)) };
+        let listing = self.repositories.namespaces(&context, &name, message.query, page).await?;
+        Ok(v1::ListNamespacesResponse {
+            namespaces: listing.rows.into_iter().map(convert::namespace).collect(),
+            next_page_token: listing.next_page_token,
+        })
+    }
+
+    async fn stream(&self, request: Request<v1::StreamRepositoriesRequest>) -> Result<Batches, Error> {
+        let (mut context, message) = open(request)?;
+        let mut violations = Violations::default();
+        let name = names::connection("parent", &message.parent, &mut violations);
+        let wanted = wanted(
+            &message.query,
+            &message.namespace,
+            message.include_archived,
+            message.min_permission,
+            &mut violations,
+        );
+        violations.finish()?;
+        let name = checked(name)?;
+        // A caller's own deadline was set by the inbound layers; where there is none a stream may take longer than
+        // a unary call.
+        let total = Instant::now() + self.stream_total;
+        context.deadline = context.stream_deadline.map_or(total, |deadline| deadline.min(total));
+        let deadline = context.deadline;
+        let batches = self.repositories.stream(&context, &name, wanted).await?;
+        let messages = batches.flat_map(move |batch| {
+            let messages = match batch {
+                Ok(batch) => split(&name, batch),
+                Err(error) => vec![Err(status::of(error))],
+            };
+            futures_util::stream::iter(messages)
+        });
+        Ok(until(Box::pin(messages), deadline))
+    }
+
+    async fn read(&self, request: Request<v1::GetRepositoryRequest>) -> Result<v1::Repository, Error> {
+        let (context, message) = open(request)?;
+        let mut violations = Violations::default();
+        let found = names::repository("name", &message.name, &mut violations);
+        violations.finish()?;
+        let (name, id) = checked(found)?;
+        let repository = self.repositories.read(&context, &name, &id).await?;
+        Ok(convert::repository(&name, repository))
+    }
+
+    async fn lookup(&self, request: Request<v1::LookupRepositoryRequest>) -> Result<v1::Repository, Error> {
+        let (context, message) = open(request)?;
+        let mut violations = Violations::default();
+        let name = names::connection("parent", &message.parent, &mut violations);
+        let what = match message.selector {
+            Some(v1::lookup_repository_request::Selector::FullName(text)) if !text.is_empty() => {
+                check_text("full_name", &text, &mut violations);
+                Some(Lookup::FullName(text))
+            }
+            Some(v1::lookup_repository_request::Selector::CloneUrl(text)) if !text.is_empty() => {
+                check_text("clone_url", &text, &mut violations);
+                Some(Lookup::CloneUrl(text))
+            }
+            _ => {
+                let told = "send the repository's full_name (`group/project`) or its clone_url";
+                violations.push(FieldViolation::new("full_name", FieldReason::Required, told));
+                None
+            }
+        };
+        violations.finish()?;
+        let (name, what) = (checked(name)?, checked(what)?);
+        let repository = self.repositories.lookup(&context, &name, &what).await?;
+        Ok(convert::repository(&name, repository))
+    }
+}
+
+type Batches = Pin<Box<dyn Stream<Item = Result<v1::StreamRepositoriesResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl RepositoryService for RepositoryHandlers {
+    type StreamRepositoriesStream = Batches;
+
+    async fn list_namespaces(
+        &self,
+        request: Request<v1::ListNamespacesRequest>,
+    ) -> Result<Response<v1::ListNamespacesResponse>, Status> {
+        self.namespaces(request).await.map(Response::new).map_err(status::of)
+    }
+
+    async fn list_repositories(
+        &self,
+        request: Request<v1::ListRepositoriesRequest>,
+    ) -> Result<Response<v1::ListRepositoriesResponse>, Status> {
+        self.list(request).await.map(Response::new).map_err(status::of)
+    }
+
+    async fn stream_repositories(
+        &self,
+        request: Request<v1::StreamRepositoriesRequest>,
+    ) -> Result<Response<Self::StreamRepositoriesStream>, Status> {
+        self.stream(request).await.map(Response::new).map_err(status::of)
+    }
+
+    async fn get_repository(
+        &self,
+        request: Request<v1::GetRepositoryRequest>,
+    ) -> Result<Response<v1::Repository>, Status> {
+        self.read(request).await.map(Response::new).map_err(status::of)
+    }
+
+    async fn lookup_repository(
+        &self,
+        request: Request<v1::LookupRepositoryRequest>,
+    ) -> Result<Response<v1::Repository>, Status> {
+        self.lookup(request).await.map(Response::new).map_err(status::of)
+    }
+}
+
+/// One batch as messages of a bounded number of rows; at least one, for it tells the progress.
+fn split(
+    name: &ConnectionName,
+    batch: crate::service::repositories::Batch,
+) -> Vec<Result<v1::StreamRepositoriesResponse, Status>> {
+    let progress = v1::stream_repositories_response::Progress {
+        seen: i64::try_from(batch.seen).unwrap_or(i64::MAX),
+        total: batch.total.and_then(|total| i64::try_from(total).ok()),
+    };
+    let mut warnings: Vec<_> =
+        batch.warnings.into_iter().map(|warning| convert::warning(name, warning)).collect();
+    let mut rows = batch.repositories.into_iter().map(|row| convert::repository(name, row)).peekable();
+    let mut messages = Vec::new();
+    loop {
+        messages.push(Ok(v1::StreamRepositoriesResponse {
+            repositories: rows.by_ref().take(ROWS_PER_MESSAGE).collect(),
+            progress: Some(progress),
+            unreachable: Vec::new(),
+            warnings: std::mem::take(&mut warnings),
+        }));
+        if rows.peek().is_none() {
+            return messages;
+        }
+    }
+}
+
+/// Ends a stream with DEADLINE_EXCEEDED at `deadline`, and after [`IDLE`] without a message while somebody waits
+/// for one. A reader that does not read is not silence: nothing is fetched for it, and HTTP/2 keep-alive tells
+/// whether it is still there.
+fn until(messages: Batches, deadline: Instant) -> Batches {
+    Box::pin(futures_util::stream::unfold(Some(messages), move |messages| async move {
+        let mut messages = messages?;
+        let limit = deadline.min(Instant::now() + IDLE);
+        match tokio::time::timeout_at(limit, messages.next()).await {
+            Ok(Some(Err(status))) => Some((Err(status), None)),
+            Ok(Some(message)) => Some((message, Some(messages))),
+            Ok(None) => None,
+            Err(_) => Some((Err(status::of(Error::DeadlineExceeded)), None)),
+        }
+    }))
+}
+
+fn wanted(
+    query: &str,
+    namespace: &str,
+    include_archived: bool,
+    min_permission: i32,
+    violations: &mut Violations,
+) -> Wanted {
+    check_text("query", query, violations);
+    check_text("namespace", namespace, violations);
+    Wanted {
+        query: query.to_owned(),
+        namespace: namespace.to_owned(),
+        include_archived,
+        min_permission: convert::min_permission(min_permission, violations),
+    }
+}
+
+fn check_text(field: &str, text: &str, violations: &mut Violations) {
+    if text.len() > MAX_TEXT_BYTES {
+        violations.push(FieldViolation::new(field, FieldReason::TooLong, "at most 2,048 bytes"));
+    } else if text.chars().any(char::is_control) {
+        let told = "the text holds a control character; remove it";
+        violations.push(FieldViolation::new(field, FieldReason::ControlCharacter, told));
+    }
+}

@@ -1,0 +1,157 @@
+//! What can go wrong, one variant for each thing that a caller can do about it.
+
+use crate::domain::connection::ConnectionName;
+use crate::domain::violation::FieldViolation;
+use crate::provider::ProviderError;
+use crate::seal::SealError;
+use crate::store::StoreError;
+
+/// Why a call was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request are wrong; all of them are listed.
+    #[error("the request has invalid fields")]
+    Invalid(Vec<FieldViolation>),
+    /// There is no such provider.
+    #[error("there is no provider `{0}`")]
+    ProviderNotFound(String),
+    /// The tenant has no such connection.
+    #[error("there is no connection {0}")]
+    ConnectionNotFound(String),
+    /// The connection shows no such repository.
+    #[error("the connection {connection} shows no repository `{repository}`")]
+    RepositoryNotFound {
+        /// Which connection.
+        connection: ConnectionName,
+        /// What was looked for.
+        repository: String,
+    },
+    /// Another connection of the tenant and provider has that display name.
+    #[error("another connection has that display name")]
+    NameTaken {
+        /// The one that has it.
+        owner: ConnectionName,
+        /// The provider of both.
+        provider: String,
+    },
+    /// The id is or was used.
+    #[error("the id is or was used")]
+    IdTaken {
+        /// The name that cannot be had.
+        name: ConnectionName,
+    },
+    /// The etag is not that of the stored resource, or somebody wrote it in between.
+    #[error("the connection changed in between")]
+    Stale {
+        /// Which connection.
+        name: ConnectionName,
+    },
+    /// The request id came before, with another content.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
+    /// The page token is damaged, too old, or of another request.
+    #[error("the page token does not belong to this request")]
+    PageTokenInvalid,
+    /// The connection is switched off.
+    #[error("the connection is disabled")]
+    Disabled {
+        /// Which one.
+        name: ConnectionName,
+    },
+    /// The new credential is of another account.
+    #[error("the new credential belongs to another account")]
+    AccountChanged {
+        /// Which connection.
+        name: ConnectionName,
+        /// The account now, for people.
+        current: String,
+        /// The account of the new credential, for people.
+        supplied: String,
+    },
+    /// A provider call failed.
+    #[error("{error}")]
+    Provider {
+        /// How.
+        error: ProviderError,
+        /// Whose credential it was.
+        credential: CredentialOrigin,
+        /// The provider's title, for people.
+        provider: &'static str,
+    },
+    /// The key that seals the record is not in the key ring.
+    #[error("the key {key_id} is not in the key file")]
+    KeyUnavailable {
+        /// The id of the key.
+        key_id: String,
+    },
+    /// The stored record or its sealed secret does not open.
+    #[error("the stored record cannot be read")]
+    Unreadable {
+        /// Which connection.
+        name: String,
+        /// Why, for the log.
+        problem: String,
+    },
+    /// The store cannot work.
+    #[error("the store is not available")]
+    StoreUnavailable {
+        /// Why, for the log.
+        problem: String,
+    },
+    /// The caller's deadline passed.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    /// A defect of this program.
+    #[error("internal error")]
+    Bug {
+        /// What, for the log.
+        problem: String,
+    },
+}
+
+/// Where the credential of a provider call came from; the same refusal is answered differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialOrigin {
+    /// The caller sent it with this call.
+    Supplied,
+    /// It was stored.
+    Stored,
+}
+
+impl Error {
+    /// One violation as an error.
+    #[must_use]
+    pub fn invalid(violation: FieldViolation) -> Self {
+        Self::Invalid(vec![violation])
+    }
+
+    /// A store error about the connection `name`.
+    #[must_use]
+    pub fn from_store(error: StoreError, name: &ConnectionName, provider: &str) -> Self {
+        match error {
+            StoreError::NotFound => Self::ConnectionNotFound(name.to_string()),
+            StoreError::NameTaken { owner } => Self::NameTaken {
+                owner: ConnectionName { tenant: name.tenant.clone(), id: owner },
+                provider: provider.to_owned(),
+            },
+            StoreError::IdTaken => Self::IdTaken { name: name.clone() },
+            StoreError::Stale => Self::Stale { name: name.clone() },
+            StoreError::RequestRemembered => {
+                Self::Bug { problem: "a remembered request was not answered from memory".to_owned() }
+            }
+            StoreError::Unreadable(record) => {
+                Self::Unreadable { name: name.to_string(), problem: record.problem.to_string() }
+            }
+            StoreError::Unavailable { problem } => Self::StoreUnavailable { problem },
+        }
+    }
+
+    /// An error of sealing or opening the secret of the connection `name`.
+    #[must_use]
+    pub fn from_seal(error: SealError, name: &ConnectionName) -> Self {
+        match error {
+            SealError::KeyUnavailable { key_id } => Self::KeyUnavailable { key_id },
+            other => Self::Unreadable { name: name.to_string(), problem: other.to_string() },
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the product does, behind the gRPC surface and in front of store, key ring and providers.
+
+pub mod connections;
+pub mod draft;
+pub mod error;
+pub mod filter;
+pub mod page_token;
+pub mod repositories;
+pub mod verify;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::domain::connection::{ConnectionName, ConnectionRecord};
+use crate::domain::credential::Credential;
+use crate::provider::Provider;
+use crate::provider::gateway::{Gateway, Peer};
+use crate::seal::{Binding, KeyRing, ServiceSecret};
+use crate::store::{Store, StoreError};
+use error::Error;
+
+/// What every part of the service works with. One for the process.
+#[derive(Debug)]
+pub struct Core {
+    /// Keeps the records.
+    pub store: Arc<dyn Store>,
+    /// Seals and opens secrets.
+    pub keys: KeyRing,
+    /// Makes fingerprints and authenticates page tokens.
+    pub secret: ServiceSecret,
+    /// The way to the providers.
+    pub gateway: Gateway,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Who calls, under which id, and until when.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Who calls; `anonymous` until callers are authenticated.
+    pub actor: String,
+    /// The id of this gRPC request, for log and audit.
+    pub request_id: String,
+    /// When the caller stops waiting for a unary answer; at most the server's own limit.
+    pub deadline: Instant,
+    /// When the caller stops reading a stream, if it said so.
+    pub stream_deadline: Option<Instant>,
+}
+
+/// The field of a record whose secret is sealed.
+const CREDENTIAL_FIELD: &str = "credential";
+
+impl Core {
+    /// The stored connection of that name.
+    async fn record(&self, name: &ConnectionName) -> Result<Arc<ConnectionRecord>, Error> {
+        self.store.connection(name).await.map_err(|error| Error::from_store(error, name, ""))
+    }
+
+    /// The driver of a stored connection.
+    fn provider_of(&self, record: &ConnectionRecord) -> Result<&dyn Provider, Error> {
+        let id = record.connection.provider.as_str();
+        self.gateway
+            .providers()
+            .find(id)
+            .ok_or_else(|| Error::Bug { problem: format!("no driver for `{id}`") })
+    }
+
+    /// Opens the secret of a stored connection.
+    fn credential_of(&self, record: &ConnectionRecord) -> Result<Credential, Error> {
+        let connection = &record.connection;
+        let origin = origin_of(&connection.effective_api_url)?;
+        let binding = Binding {
+            tenant: connection.name.tenant.as_str(),
+            uid: &connection.uid,
+            field: CREDENTIAL_FIELD,
+            origin: &origin,
+        };
+        let token = self
+            .keys
+            .open(&record.sealed, &binding)
+            .map_err(|error| Error::from_seal(error, &connection.name))?;
+        Ok(Credential { form: connection.credential.form.clone(), token })
+    }
+
+    /// Everything a call to the provider of a stored connection needs; refuses a disabled one.
+    async fn reach(&self, name: &ConnectionName, deadline: Instant) -> Result<Reach<'_>, Error> {
+        let record = self.record(name).await?;
+        if record.connection.disabled {
+            return Err(Error::Disabled { name: name.clone() });
+        }
+        let provider = self.provider_of(&record)?;
+        let credential = self.credential_of(&record)?;
+        let api_url = parse_stored_url(&record.connection.effective_api_url)?;
+        let peer = Peer {
+            provider,
+            api_url: &api_url,
+            ca_certificates_pem: &record.connection.ca_certificates_pem,
+            account: &record.connection.uid,
+        };
+        let api = self.gateway.api(peer, Some(&credential), deadline).map_err(|error| Error::Provider {
+            error,
+            credential: error::CredentialOrigin::Stored,
+            provider: provider.about().title,
+        })?;
+        Ok(Reach { record, provider, api })
+    }
+}
+
+/// A stored connection, ready to be called.
+struct Reach<'a> {
+    record: Arc<ConnectionRecord>,
+    provider: &'a dyn Provider,
+    api: crate::provider::api::Api,
+}
+
+/// The URL of a stored record, which was valid when it was written.
+fn parse_stored_url(text: &str) -> Result<url::Url, Error> {
+    url::Url::parse(text).map_err(|_| Error::Bug { problem: "a stored API URL does not parse".to_owned() })
+}
+
+/// Scheme, host and port of an API URL, as the sealed secret is bound to them.
+fn origin_of(api_url: &str) -> Result<String, Error> {
+    Ok(parse_stored_url(api_url)?.origin().ascii_serialization())
+}
+
+/// Runs a store call that is not about one connection.
+fn store_down(error: StoreError) -> Error {
+    Error::StoreUnavailable { problem: error.to_string() }
+}

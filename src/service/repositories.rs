@@ -1,0 +1,418 @@
+//! Repositories and namespaces of a connection, as its provider shows them now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::time::Instant;
+
+use super::error::{CredentialOrigin, Error};
+use super::page_token::{self, Binding as TokenBinding};
+use super::{Context, Core, Reach};
+use crate::domain::connection::{ConnectionName, Scope};
+use crate::domain::page::{Cursor, Page, Warning};
+use crate::domain::repository::{Namespace, Permission, Repository};
+use crate::provider::api::Api;
+use crate::provider::session::Pages;
+use crate::provider::{List, Lookup, Provider, ProviderError, Walk};
+
+/// Rows of one page where the caller names no number.
+const DEFAULT_PAGE_SIZE: usize = 50;
+/// Most rows of one page; larger wishes are cut to it.
+const MAX_PAGE_SIZE: usize = 100;
+/// Most provider pages that are looked through for one page of an answer. A filter that few rows pass ends in a
+/// short page with a token instead of a call that never ends.
+const MAX_CALLS_PER_PAGE: usize = 20;
+/// How long one step of a stream may take, retries included.
+const STREAM_STEP: Duration = Duration::from_secs(60);
+/// How long a stream may take in all.
+pub const STREAM_TOTAL: Duration = Duration::from_secs(3_600);
+
+/// Which repositories are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Case-insensitive substring of the full name; empty for all.
+    pub query: String,
+    /// Exactly this namespace; empty for all.
+    pub namespace: String,
+    /// Archived ones too.
+    pub include_archived: bool,
+    /// At least this permission; `Unknown` for all.
+    pub min_permission: Permission,
+}
+
+/// Which page of a listing.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// Rows of the page; 0 for the default.
+    pub size: usize,
+    /// Where the last page ended; empty for the first.
+    pub token: String,
+    /// What the token is bound to.
+    pub binding: TokenBinding,
+}
+
+/// One page of a listing.
+#[derive(Debug)]
+pub struct Listing<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Leads to the next page; empty after the last.
+    pub next_page_token: String,
+    /// What a reader should know about rows that are missing.
+    pub warnings: Vec<Warning>,
+}
+
+/// What arrives of a stream at a time: one page of the provider.
+#[derive(Debug)]
+pub struct Batch {
+    /// The wanted rows of the page.
+    pub repositories: Vec<Repository>,
+    /// How many rows were looked at so far.
+    pub seen: u64,
+    /// How many there are in all, if the provider told.
+    pub total: Option<u64>,
+    /// What a reader should know about rows that are missing.
+    pub warnings: Vec<Warning>,
+}
+
+/// The operations on repositories.
+#[derive(Debug, Clone)]
+pub struct Repositories(Arc<Core>);
+
+impl Repositories {
+    /// The operations on the repositories behind the connections of `core`.
+    #[must_use]
+    pub const fn new(core: Arc<Core>) -> Self {
+        Self(core)
+    }
+
+    /// One page of the connection's repositories. May be short, even empty, with a token: then a filter passed
+    /// few rows of what was looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConnectionNotFound`], [`Error::Disabled`], [`Error::PageTokenInvalid`], [`Error::Provider`].
+    pub async fn list(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        wanted: Wanted,
+        page: PageRequest,
+    ) -> Result<Listing<Repository>, Error> {
+        let Reach { record, provider, api } = self.0.reach(name, context.deadline).await?;
+        let list = wanted.into_list(&record.connection.scope, page_size(page.size), Walk::Chain);
+        let mut unknown_permission = 0_usize;
+        let mut listing = self
+            .walk(
+                page,
+                context.deadline,
+                provider,
+                |row| {
+                    unknown_permission += usize::from(hidden_for_unknown_permission(&list, row));
+                    list.keeps(row)
+                },
+                |at| {
+                    let (api, list) = (&api, &list);
+                    async move { provider.repositories(api, list, at.as_ref()).await }
+                },
+            )
+            .await?;
+        listing.warnings.extend(permission_warning(unknown_permission));
+        Ok(listing)
+    }
+
+    /// One page of the places that hold repositories.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::list`].
+    pub async fn namespaces(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        query: String,
+        page: PageRequest,
+    ) -> Result<Listing<Namespace>, Error> {
+        let Reach { record, provider, api } = self.0.reach(name, context.deadline).await?;
+        let wanted = Wanted { query, ..Wanted::everything() };
+        let list = wanted.into_list(&record.connection.scope, page_size(page.size), Walk::Chain);
+        self.walk(
+            page,
+            context.deadline,
+            provider,
+            |row| list.keeps_namespace(row),
+            |at| {
+                let (api, list) = (&api, &list);
+                async move { provider.namespaces(api, list, at.as_ref()).await }
+            },
+        )
+        .await
+    }
+
+    /// Collects one page of an answer from as many pages of the provider as it takes, up to a bound.
+    async fn walk<T, Fut>(
+        &self,
+        page: PageRequest,
+        deadline: Instant,
+        provider: &dyn Provider,
+        mut keeps: impl FnMut(&T) -> bool,
+        fetch: impl Fn(Option<Cursor>) -> Fut,
+    ) -> Result<Listing<T>, Error>
+    where
+        Fut: Future<Output = Result<Page<T>, ProviderError>>,
+    {
+        let core = &*self.0;
+        let now = core.clock.now();
+        let size = page_size(page.size);
+        let mut at = if page.token.is_empty() {
+            Position::start()
+        } else {
+            let bytes = page_token::open(&core.secret, &page.binding, &page.token, now)?;
+            Position::decode(&bytes).ok_or(Error::PageTokenInvalid)?
+        };
+        let half_time = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        let mut listing = Listing { rows: Vec::new(), next_page_token: String::new(), warnings: Vec::new() };
+        for call in 1.. {
+            let found = fetch(at.cursor.clone()).await.map_err(|error| stored(error, provider))?;
+            listing.warnings.extend(found.warnings);
+            let rows = found.items.len();
+            let mut cut = None;
+            for (index, row) in found.items.into_iter().enumerate().skip(at.skip) {
+                if keeps(&row) {
+                    listing.rows.push(row);
+                }
+                if listing.rows.len() == size && index + 1 < rows {
+                    cut = Some(index + 1);
+                    break;
+                }
+            }
+            let next = match (cut, found.next.into_iter().next()) {
+                (Some(skip), _) => Position { cursor: at.cursor.clone(), skip },
+                (None, Some(cursor)) if at.cursor.as_ref() == Some(&cursor) => {
+                    let error = ProviderError::garbled("its paging led back to a page that was read already");
+                    return Err(stored(error, provider));
+                }
+                (None, Some(cursor)) => Position { cursor: Some(cursor), skip: 0 },
+                (None, None) => return Ok(listing),
+            };
+            if listing.rows.len() >= size || call >= MAX_CALLS_PER_PAGE || Instant::now() >= half_time {
+                listing.next_page_token = page_token::issue(&core.secret, &page.binding, &next.encode(), now);
+                return Ok(listing);
+            }
+            at = next;
+        }
+        Ok(listing)
+    }
+
+    /// All wanted repositories, in the provider's order, a batch for each of its pages. Fetched side by side where
+    /// the provider allows it, never further ahead of the reader than a few pages; a reader that stops
+    /// reading stops the fetching, and dropping the stream cancels it. The first error is the last item.
+    ///
+    /// # Errors
+    ///
+    /// Before the first batch: as [`Self::list`].
+    pub async fn stream(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        wanted: Wanted,
+    ) -> Result<impl Stream<Item = Result<Batch, Error>> + Send + 'static, Error> {
+        let until = context.deadline;
+        let Reach { record, provider, api } = self.0.reach(name, until).await?;
+        let about = provider.about();
+        let list = Arc::new(wanted.into_list(&record.connection.scope, MAX_PAGE_SIZE, Walk::Fan));
+        let (core, id, walked) = (self.0.clone(), about.id, list.clone());
+        let pages = Pages::new(
+            about.concurrency,
+            |row: &Repository| row.provider_id.as_str(),
+            move |at| {
+                let (core, list, api) =
+                    (core.clone(), walked.clone(), api.until(until.min(Instant::now() + STREAM_STEP)));
+                async move { page_of(&core, id, &api, &list, at.as_ref()).await }
+            },
+        );
+        let (mut seen, mut total, mut warned) = (0_u64, None, false);
+        Ok(pages.map(move |page| {
+            let page = page.map_err(|error| Error::Provider {
+                error,
+                credential: CredentialOrigin::Stored,
+                provider: about.title,
+            })?;
+            seen += page.items.len() as u64;
+            total = total.or(page.total);
+            let mut warnings = page.warnings;
+            if !warned {
+                let hidden =
+                    page.items.iter().filter(|row| hidden_for_unknown_permission(&list, row)).count();
+                warned = hidden > 0;
+                warnings.extend(permission_warning(hidden));
+            }
+            let repositories = page.items.into_iter().filter(|row| list.keeps(row)).collect();
+            Ok(Batch { repositories, seen, total, warnings })
+        }))
+    }
+
+    /// The repository of that stable id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RepositoryNotFound`], and as [`Self::list`].
+    pub async fn read(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        id: &str,
+    ) -> Result<Repository, Error> {
+        let Reach { provider, api, .. } = self.0.reach(name, context.deadline).await?;
+        provider.repository(&api, id).await.map_err(|error| about_repository(error, provider, name, id))
+    }
+
+    /// The repository of that full name or clone URL.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RepositoryNotFound`], and as [`Self::list`].
+    pub async fn lookup(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        what: &Lookup,
+    ) -> Result<Repository, Error> {
+        let Reach { provider, api, .. } = self.0.reach(name, context.deadline).await?;
+        let text = match what {
+            Lookup::FullName(text) => text,
+            // Not echoed: a pasted clone URL may hold a password.
+            Lookup::CloneUrl(_) => "of that clone URL",
+        };
+        provider.lookup(&api, what).await.map_err(|error| about_repository(error, provider, name, text))
+    }
+}
+
+impl Wanted {
+    /// No filter at all.
+    #[must_use]
+    pub const fn everything() -> Self {
+        Self {
+            query: String::new(),
+            namespace: String::new(),
+            include_archived: true,
+            min_permission: Permission::Unknown,
+        }
+    }
+
+    fn into_list(self, scope: &Scope, page_size: usize, walk: Walk) -> List {
+        let Self { query, namespace, include_archived, min_permission } = self;
+        List { query, namespace, include_archived, min_permission, scope: scope.clone(), page_size, walk }
+    }
+}
+
+/// Looks the driver up again: a stream outlives the borrow of the one it was made with.
+async fn page_of(
+    core: &Core,
+    provider: &str,
+    api: &Api,
+    list: &List,
+    at: Option<&Cursor>,
+) -> Result<Page<Repository>, ProviderError> {
+    match core.gateway.providers().find(provider) {
+        Some(provider) => provider.repositories(api, list, at).await,
+        None => Err(ProviderError::Unsupported),
+    }
+}
+
+/// Where a listing goes on: a page of the provider, and how many of its rows were used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Position {
+    cursor: Option<Cursor>,
+    skip: usize,
+}
+
+impl Position {
+    const fn start() -> Self {
+        Self { cursor: None, skip: 0 }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = (self.skip as u32).to_be_bytes().to_vec();
+        if let Some(Cursor(cursor)) = &self.cursor {
+            bytes.push(1);
+            bytes.extend_from_slice(cursor.as_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (skip, rest) = bytes.split_at_checked(4)?;
+        let skip = usize::try_from(u32::from_be_bytes(skip.try_into().ok()?)).ok()?;
+        let cursor = match rest.split_first() {
+            None => None,
+            Some((1, text)) => Some(Cursor(String::from_utf8(text.to_vec()).ok()?)),
+            Some(_) => return None,
+        };
+        Some(Self { cursor, skip })
+    }
+}
+
+const fn page_size(wish: usize) -> usize {
+    match wish {
+        0 => DEFAULT_PAGE_SIZE,
+        1..MAX_PAGE_SIZE => wish,
+        _ => MAX_PAGE_SIZE,
+    }
+}
+
+fn hidden_for_unknown_permission(list: &List, row: &Repository) -> bool {
+    list.min_permission != Permission::Unknown && row.permission == Permission::Unknown
+}
+
+fn permission_warning(hidden: usize) -> Option<Warning> {
+    (hidden > 0).then(|| Warning {
+        reason: "PERMISSION_UNKNOWN",
+        message: "Repositories whose permission the provider does not tell were left out; list without \
+                  min_permission to see them."
+            .to_owned(),
+    })
+}
+
+fn stored(error: ProviderError, provider: &dyn Provider) -> Error {
+    Error::Provider { error, credential: CredentialOrigin::Stored, provider: provider.about().title }
+}
+
+fn about_repository(
+    error: ProviderError,
+    provider: &dyn Provider,
+    name: &ConnectionName,
+    what: &str,
+) -> Error {
+    match error {
+        ProviderError::NotFound => {
+            Error::RepositoryNotFound { connection: name.clone(), repository: what.to_owned() }
+        }
+        other => stored(other, provider),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_survives_a_token() {
+        for at in [
+            Position::start(),
+            Position { cursor: None, skip: 7 },
+            Position { cursor: Some(Cursor(String::new())), skip: 0 },
+            Position { cursor: Some(Cursor("after:9".into())), skip: 99 },
+        ] {
+            assert_eq!(Position::decode(&at.encode()), Some(at));
+        }
+        assert_eq!(Position::decode(&[0, 0, 0]), None);
+        assert_eq!(Position::decode(&[0, 0, 0, 0, 2]), None);
+    }
+
+    #[test]
+    fn a_page_size_is_cut_not_refused() {
+        assert_eq!([0, 1, 99, 100, 1_000_000].map(page_size), [50, 1, 99, 100, 100]);
+    }
+}

@@ -1,0 +1,416 @@
+//! Asking a provider about a token, and what the answers make of a connection.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Core;
+use super::draft::CheckedCredential;
+use crate::domain::connection::{Condition, ConditionStatus, Connection, State};
+use crate::domain::credential::{
+    Account, Capability, CapabilityType, CredentialInfo, ExpireTimeSource, obfuscate,
+};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::verification::{Check, CheckResult, Outcome, VerificationReport};
+use crate::provider::gateway::{Peer, Probe, Step};
+use crate::provider::{Endpoint, Inspection, Provider, ProviderError};
+
+/// A token that ends sooner than this makes its connection DEGRADED.
+pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Clocks that differ by more than this get a warning: expiry dates and signed webhooks are judged by them.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
+
+/// What a verification found.
+#[derive(Debug)]
+pub(super) struct Verification {
+    pub(super) report: VerificationReport,
+    pub(super) inspection: Inspection,
+}
+
+impl Core {
+    /// Picks the endpoint that answers. With one candidate nothing is asked.
+    pub(super) async fn locate(
+        &self,
+        provider: &dyn Provider,
+        endpoints: Vec<Endpoint>,
+        ca_certificates_pem: &str,
+        deadline: Instant,
+    ) -> Result<Endpoint, ProviderError> {
+        let mut endpoints = endpoints.into_iter();
+        let Some(first) = endpoints.next() else {
+            return Err(ProviderError::garbled("the URL stands for no endpoint"));
+        };
+        if endpoints.len() == 0 {
+            return Ok(first);
+        }
+        for candidate in std::iter::once(first).chain(endpoints) {
+            let peer = Peer { provider, api_url: &candidate.api_url, ca_certificates_pem, account: "" };
+            // No credential goes along: it is not known yet which path it belongs to.
+            let api = self.gateway.api(peer, None, deadline)?;
+            match provider.answers(&api).await {
+                Ok(true) => return Ok(candidate),
+                Ok(false) | Err(ProviderError::NotFound | ProviderError::Failed { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ProviderError::Mismatch { found: "no path of the URL answers like the provider's API" })
+    }
+
+    /// Takes every step from name resolution to webhooks and reports each.
+    pub(super) async fn verify(
+        &self,
+        peer: Peer<'_>,
+        credential: &crate::domain::credential::Credential,
+        wanted: &[CapabilityType],
+        deadline: Instant,
+    ) -> Verification {
+        let probe = self.gateway.probe(peer, deadline).await;
+        let (mut checks, failure) = check_way(&probe, peer.api_url.scheme() == "https");
+        if failure.is_some() {
+            checks.extend(skipped_after(&checks, "An earlier step failed."));
+            return Verification {
+                report: VerificationReport::new(checks, probe.certificate),
+                inspection: Inspection { failure, ..Inspection::default() },
+            };
+        }
+        let inspection = match self.gateway.api(peer, Some(credential), deadline) {
+            Ok(api) => peer.provider.inspect(&api, wanted).await,
+            Err(error) => Inspection { failure: Some(error), ..Inspection::default() },
+        };
+        checks.extend(inspection.checks.iter().cloned());
+        checks.push(check_clock(inspection.server_time, self.clock.now()));
+        checks.extend(skipped_after(&checks, "An earlier step failed."));
+        Verification { report: VerificationReport::new(checks, probe.certificate), inspection }
+    }
+
+    /// What is shown of a credential after `inspection`.
+    pub(super) fn credential_info(
+        &self,
+        supplied: &CheckedCredential,
+        inspection: &Inspection,
+        version: i64,
+        now: Timestamp,
+    ) -> CredentialInfo {
+        let declared = supplied.declared_expire_time;
+        let (expire_time, expire_time_source) = merge_expiry(inspection, declared);
+        CredentialInfo {
+            form: supplied.credential.form.clone(),
+            obfuscated_token: obfuscate(&supplied.credential.token),
+            fingerprint: self.secret.fingerprint(&supplied.credential.token),
+            account: inspection.account.clone(),
+            granted_scopes: inspection.granted_scopes.clone(),
+            missing_scopes: inspection.missing_scopes.clone(),
+            capabilities: inspection.capabilities,
+            expire_time,
+            expire_time_source,
+            version,
+            create_time: now,
+            last_use_time: None,
+        }
+    }
+}
+
+/// The provider's word counts before the caller's.
+fn merge_expiry(
+    inspection: &Inspection,
+    declared: Option<Timestamp>,
+) -> (Option<Timestamp>, ExpireTimeSource) {
+    match (inspection.expire_time_source, declared) {
+        (ExpireTimeSource::Provider, _) => (inspection.expire_time, ExpireTimeSource::Provider),
+        (_, Some(time)) => (Some(time), ExpireTimeSource::Declared),
+        _ => (None, ExpireTimeSource::Unknown),
+    }
+}
+
+/// Writes what a verification found into the connection: facts, state, conditions.
+pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: Timestamp) {
+    let previous_account = connection.credential.account.clone();
+    if inspection.failure.is_none() {
+        let declared = (connection.credential.expire_time_source == ExpireTimeSource::Declared)
+            .then_some(connection.credential.expire_time)
+            .flatten();
+        let (expire_time, expire_time_source) = merge_expiry(inspection, declared);
+        let credential = &mut connection.credential;
+        if inspection.account.is_some() {
+            credential.account.clone_from(&inspection.account);
+        }
+        credential.granted_scopes.clone_from(&inspection.granted_scopes);
+        credential.missing_scopes.clone_from(&inspection.missing_scopes);
+        credential.capabilities = inspection.capabilities;
+        credential.expire_time = expire_time;
+        credential.expire_time_source = expire_time_source;
+        if !inspection.server_version.is_empty() {
+            connection.server_version.clone_from(&inspection.server_version);
+        }
+    }
+    if inspection.rate_limit.is_some() {
+        connection.rate_limit = inspection.rate_limit;
+    }
+    connection.last_verify_time = Some(now);
+
+    let account_changed = accounts_differ(previous_account.as_ref(), inspection.account.as_ref())
+        || (inspection.account.is_some()
+            && condition_holds(connection, "CREDENTIAL_ACCOUNT_CHANGED")
+            && inspection.failure.is_none());
+    let (reachable, valid) = match &inspection.failure {
+        None => (Finding::yes("REACHED"), Finding::yes("ACCEPTED")),
+        Some(error) => judge(error),
+    };
+    let missing: Vec<_> = connection
+        .wanted_capabilities()
+        .iter()
+        .filter(|&&wanted| connection.credential.capabilities.of(wanted) == Capability::No)
+        .map(|wanted| wanted.as_str())
+        .collect();
+    let capable = match (&inspection.failure, missing.is_empty()) {
+        (Some(_), _) => Finding::unknown("NOT_CHECKED", "The token could not be checked."),
+        (None, true) => Finding::yes("CAPABLE"),
+        (None, false) => Finding::no(
+            "CREDENTIAL_SCOPE_MISSING",
+            format!("The token cannot do: {}. Give it the missing scopes or replace it.", missing.join(", ")),
+        ),
+    };
+    let changed = if account_changed {
+        Finding {
+            status: ConditionStatus::True,
+            reason: "CREDENTIAL_ACCOUNT_CHANGED",
+            message:
+                "The token now belongs to another account than before. If that is intended, replace the \
+                      credential with allow_account_change."
+                    .to_owned(),
+        }
+    } else {
+        Finding { status: ConditionStatus::False, reason: "SAME_ACCOUNT", message: String::new() }
+    };
+    connection.state = match (&reachable.status, &valid.status) {
+        (ConditionStatus::False, _) => State::Unreachable,
+        (_, ConditionStatus::False) => State::AuthFailed,
+        _ if !missing.is_empty() || account_changed => State::Degraded,
+        _ => State::Active,
+    };
+    set_condition(connection, "REACHABLE", reachable, now);
+    set_condition(connection, "CREDENTIAL_VALID", valid, now);
+    set_condition(connection, "CAPABILITIES_SATISFIED", capable, now);
+    set_condition(connection, "CREDENTIAL_ACCOUNT_CHANGED", changed, now);
+}
+
+/// What a reader sees now: a stored state ages as the end of the token comes nearer, and a disabled
+/// connection says so.
+#[must_use]
+pub fn present(connection: &Connection, now: Timestamp) -> Connection {
+    let mut shown = connection.clone();
+    if let Some(end) = shown.credential.expire_time {
+        let (finding, state) = if end <= now {
+            let state = match shown.credential.expire_time_source {
+                ExpireTimeSource::Provider => State::AuthFailed,
+                _ => State::Degraded,
+            };
+            (Some(("CREDENTIAL_EXPIRED", "The token has ended. Replace the credential.")), state)
+        } else if end.since(now) < EXPIRY_WARNING {
+            (
+                Some((
+                    "CREDENTIAL_EXPIRING",
+                    "The token ends within 14 days. Replace the credential before.",
+                )),
+                State::Degraded,
+            )
+        } else {
+            (None, State::Active)
+        };
+        if let Some((reason, message)) = finding {
+            if matches!(shown.state, State::Active | State::Degraded) {
+                shown.state = state;
+            }
+            let since = if end <= now { end } else { end.saturating_sub(EXPIRY_WARNING) };
+            let finding = Finding { status: ConditionStatus::True, reason, message: message.to_owned() };
+            set_condition(&mut shown, "CREDENTIAL_EXPIRING", finding, since);
+        }
+    }
+    if shown.disabled {
+        shown.state = if shown.last_verify_time.is_none() { State::Pending } else { State::Disabled };
+    }
+    shown
+}
+
+/// Whether both accounts are known and are not the same one.
+pub(super) fn accounts_differ(before: Option<&Account>, now: Option<&Account>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => !before.id.is_empty() && !now.id.is_empty() && before.id != now.id,
+        _ => false,
+    }
+}
+
+struct Finding {
+    status: ConditionStatus,
+    reason: &'static str,
+    message: String,
+}
+
+impl Finding {
+    const fn yes(reason: &'static str) -> Self {
+        Self { status: ConditionStatus::True, reason, message: String::new() }
+    }
+
+    const fn no(reason: &'static str, message: String) -> Self {
+        Self { status: ConditionStatus::False, reason, message }
+    }
+
+    fn unknown(reason: &'static str, message: &str) -> Self {
+        Self { status: ConditionStatus::Unknown, reason, message: message.to_owned() }
+    }
+}
+
+/// What a failed inspection says: was the provider reached, and does it accept the token?
+fn judge(error: &ProviderError) -> (Finding, Finding) {
+    let message = format!("The last verification failed: {error}.");
+    let reason = reason_of(error);
+    match error {
+        ProviderError::CredentialRejected { .. }
+        | ProviderError::ScopeMissing { .. }
+        | ProviderError::Forbidden => (Finding::yes("REACHED"), Finding::no(reason, message)),
+        // It answered, so it is there; the token was not judged.
+        ProviderError::RateLimited { .. } => {
+            (Finding::yes("REACHED"), Finding::unknown(reason, "The provider's rate limit is reached."))
+        }
+        _ => (
+            Finding::no(reason, message),
+            Finding::unknown("NOT_CHECKED", "The provider could not be asked."),
+        ),
+    }
+}
+
+/// The stable word for a provider error, as it stands in conditions and reports of a stored credential.
+#[must_use]
+pub const fn reason_of(error: &ProviderError) -> &'static str {
+    use crate::provider::RejectionCause;
+    match error {
+        ProviderError::EndpointDenied { .. } => "ENDPOINT_NOT_ALLOWED",
+        ProviderError::Unreachable { .. } => "PROVIDER_UNREACHABLE",
+        ProviderError::TlsUntrusted { .. } => "PROVIDER_TLS_UNTRUSTED",
+        ProviderError::Timeout => "PROVIDER_TIMEOUT",
+        ProviderError::RateLimited { .. } => "PROVIDER_RATE_LIMITED",
+        ProviderError::Failed { .. } => "PROVIDER_ERROR",
+        ProviderError::CredentialRejected { cause: RejectionCause::Expired, .. } => "CREDENTIAL_EXPIRED",
+        ProviderError::CredentialRejected { .. } => "CREDENTIAL_INVALID",
+        ProviderError::ScopeMissing { .. } => "CREDENTIAL_SCOPE_MISSING",
+        ProviderError::Forbidden | ProviderError::NotFound => "REPOSITORY_NOT_ACCESSIBLE",
+        ProviderError::Mismatch { .. } => "PROVIDER_MISMATCH",
+        ProviderError::VersionUnsupported { .. } => "PROVIDER_VERSION_UNSUPPORTED",
+        ProviderError::Unsupported => "PROVIDER_CAPABILITY_UNSUPPORTED",
+    }
+}
+
+fn condition_holds(connection: &Connection, condition_type: &str) -> bool {
+    connection.conditions.iter().any(|condition| {
+        condition.condition_type == condition_type && condition.status == ConditionStatus::True
+    })
+}
+
+fn set_condition(connection: &mut Connection, condition_type: &str, finding: Finding, now: Timestamp) {
+    let Finding { status, reason, message } = finding;
+    let known = connection.conditions.iter().position(|condition| condition.condition_type == condition_type);
+    let since = match known.map(|at| &connection.conditions[at]) {
+        Some(condition) if condition.status == status => condition.last_transition_time,
+        _ => now,
+    };
+    let condition = Condition {
+        condition_type: condition_type.to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: since,
+    };
+    match known {
+        Some(at) => connection.conditions[at] = condition,
+        None => connection.conditions.push(condition),
+    }
+}
+
+/// The results of the three steps below HTTP, and the error that they end with.
+fn check_way(probe: &Probe, encrypted: bool) -> (Vec<CheckResult>, Option<ProviderError>) {
+    let mut failure = None;
+    let mut checks = Vec::new();
+    for (check, step, done) in [
+        (Check::Dns, &probe.dns, "The host name resolves to an address that may be dialled."),
+        (Check::Connect, &probe.connect, "The server accepts connections."),
+        (Check::Tls, &probe.tls, "The certificate is trusted."),
+    ] {
+        match step {
+            Step::Done(duration) => checks.push(CheckResult::pass(check, done).with_duration(*duration)),
+            Step::NotReached if check == Check::Tls && !encrypted && failure.is_none() => {
+                checks.push(CheckResult::skipped(check, "The operator admits this origin in plain text."));
+            }
+            Step::NotReached => {}
+            Step::Failed(error) => {
+                let error = ProviderError::from(error.clone());
+                checks.push(CheckResult::fail(
+                    check,
+                    reason_of(&error),
+                    format!("{}.", capitalised(&error.to_string())),
+                    way_remedy(check, &error),
+                ));
+                failure = Some(error);
+            }
+        }
+    }
+    (checks, failure)
+}
+
+fn way_remedy(check: Check, error: &ProviderError) -> &'static str {
+    match (check, error) {
+        (_, ProviderError::EndpointDenied { .. }) => {
+            "An operator can admit the host or network with --egress-allow, if it is one of your own."
+        }
+        (Check::Dns, _) => "Check the host name in base_url, and that this service's DNS server knows it.",
+        (Check::Connect, _) => "Check the port in base_url, firewalls on the way, and that the server runs.",
+        (_, ProviderError::TlsUntrusted { certificate: Some(_) }) => {
+            "If the certificate shown is the right one, put the issuing CA into tls.ca_certificates_pem; if it has \
+             expired or names another host, have it renewed."
+        }
+        _ => "Have the server offer TLS 1.2 or 1.3.",
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn check_clock(server: Option<Timestamp>, now: Timestamp) -> CheckResult {
+    let Some(server) = server else {
+        return CheckResult::skipped(Check::Clock, "The provider did not tell its time.");
+    };
+    let apart = server.since(now).max(now.since(server));
+    if apart <= CLOCK_TOLERANCE {
+        return CheckResult::pass(Check::Clock, "The clocks agree.");
+    }
+    CheckResult::warn(
+        Check::Clock,
+        "CLOCK_SKEW",
+        format!("The provider's clock and this service's differ by {} s.", apart.as_secs()),
+        "Synchronise both clocks (NTP): the end of tokens is judged by them.",
+    )
+}
+
+/// A SKIPPED result for each check that has none.
+fn skipped_after(checks: &[CheckResult], why: &str) -> Vec<CheckResult> {
+    const ALL: [Check; 11] = [
+        Check::Dns,
+        Check::Connect,
+        Check::Tls,
+        Check::ProviderMatch,
+        Check::ServerVersion,
+        Check::Authentication,
+        Check::Identity,
+        Check::Scopes,
+        Check::ListRepositories,
+        Check::Webhooks,
+        Check::Clock,
+    ];
+    let failed = checks.iter().any(|result| result.outcome == Outcome::Fail);
+    let why = if failed { why } else { "Not applicable." };
+    ALL.into_iter()
+        .filter(|check| !checks.iter().any(|result| result.check == *check))
+        .map(|check| CheckResult::skipped(check, why))
+        .collect()
+}
