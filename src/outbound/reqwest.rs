@@ -247,18 +247,20 @@ fn failure(error: &::reqwest::Error, progress: &Progress) -> TransportError {
 
 /// The word for a body that broke off.
 fn broken(error: &::reqwest::Error) -> TransportError {
-    if error.is_decode() {
-        return TransportError::garbled("the answer cannot be decoded");
+    for cause in causes(error) {
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+            || cause.is::<rustls::Error>()
+        {
+            return TransportError::garbled("the answer is not HTTP");
+        }
+        // What the decoder calls data that is not of its coding; a socket has no such error.
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| {
+            error.kind() == io::ErrorKind::InvalidInput || error.kind() == io::ErrorKind::InvalidData
+        }) {
+            return TransportError::garbled("the answer cannot be decoded");
+        }
     }
-    let is_garbled = causes(error).any(|cause| {
-        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
-            || cause.downcast_ref::<rustls::Error>().is_some()
-    });
-    if is_garbled {
-        TransportError::garbled("the answer is not HTTP")
-    } else {
-        TransportError::unreachable(Phase::Read)
-    }
+    TransportError::unreachable(Phase::Read)
 }
 
 /// An error and what it came from. An I/O error hides the one that it carries from `source`, so it is opened.
