@@ -1,0 +1,3 @@
+//! The service over its real gRPC surface.
+
+mod naming;
