@@ -19,6 +19,9 @@ pub(crate) struct Cli {
 /// What can be asked.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Serve the gRPC API
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Box<Flags>),
     /// Make key files
     #[command(subcommand)]
     Keys(Keys),
@@ -89,6 +92,8 @@ pub(crate) enum Exit {
     Config = 3,
     /// The key file.
     Key = 4,
+    /// The store.
+    Store = 5,
 }
 
 impl From<Exit> for ExitCode {
@@ -108,6 +113,15 @@ Exit codes:
   6  cannot listen at an address
 
 Tokens and keys are never given on the command line: keys are in the key file, tokens come in with calls.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  gitmoor serve --dev
+  gitmoor serve --data-dir /var/lib/gitmoor --key-file /etc/gitmoor/gitmoor.key
+  gitmoor serve --config /etc/gitmoor/config.toml --listen unix:/run/gitmoor/gitmoor.sock
+  gitmoor serve --dev --egress-allow http://127.0.0.1:9001
+
+A flag wins over its variable, which wins over the file. See deploy/config.example.toml.";
 
 const HEALTHCHECK_EXAMPLES: &str = "\
 Examples:
@@ -144,10 +158,7 @@ mod tests {
     #[test]
     fn every_configuration_key_is_a_flag_of_serve() {
         let command = Cli::command();
-        let serve = command
-            .find_subcommand("config")
-            .and_then(|config| config.find_subcommand("check"))
-            .expect("config check");
+        let serve = command.find_subcommand("serve").expect("serve");
         for key in gitmoor::config::KEYS {
             let flag = key.replace('_', "-");
             assert!(serve.get_arguments().any(|argument| argument.get_long() == Some(&flag)), "{key}");

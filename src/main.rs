@@ -2,15 +2,19 @@
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
+use gitmoor::app;
 use gitmoor::clock::{Clock as _, SystemClock};
 use gitmoor::config::value::Setting as _;
-use gitmoor::config::{Environment, Flags, ListenAddress, Loaded};
-use gitmoor::seal::KeyFile;
+use gitmoor::config::{Environment, Flags, ListenAddress, Loaded, ServeConfig};
+use gitmoor::seal::{KeyFile, KeyFileError};
 use gitmoor::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -20,12 +24,15 @@ mod cli;
 
 use cli::{Cli, Command, Config, Exit, Healthcheck, Keys};
 
+/// How long threads may take to end after the drain is over.
+const AFTER_DRAIN: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
-    // No reason not to do what was asked.
-    let _ = harden();
+    let hardened = harden();
     telemetry::install_panic_hook();
     let environment: Environment = std::env::vars_os().collect();
     match Cli::parse().command {
+        Command::Serve(flags) => serve(&flags, &environment, hardened),
         Command::Keys(Keys::Init { key_file }) => keys_init(&key_file).into(),
         Command::Healthcheck(healthcheck) => check_health(&healthcheck, &environment).into(),
         Command::Config(Config::Print(flags)) => match load(&flags, &environment) {
@@ -43,7 +50,103 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs the server until SIGTERM or SIGINT. What goes wrong from here on is told in the log.
+fn serve(flags: &Flags, environment: &Environment, hardened: io::Result<()>) -> ExitCode {
+    let Loaded { config, warnings, .. } = match Loaded::load(flags, environment) {
+        Ok(loaded) => loaded,
+        Err(error) => return complain(&error, Exit::Config).into(),
+    };
+    // Held to the end, so that the last lines are written.
+    let _logs = match telemetry::start(config.log_format, &config.log_directives) {
+        Ok(logs) => logs,
+        Err(error) => return complain(&error, Exit::Failed).into(),
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Err(error) = hardened {
+        tracing::warn!(%error, "core files and debuggers could not be kept out of this process");
+    }
+    match run(config) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Sets the process up for the server and runs it.
+fn run(config: ServeConfig) -> Result<(), ServeError> {
+    if config.dev {
+        prepare_dev(&config)?;
+    }
+    // Fails only where one is installed already, and there is one provider in this program.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        app::run(config, shutdown).await.map_err(ServeError::App)
+    });
+    // What still runs after the drain, such as a resolver on a thread of its own, does not hold up the end.
+    runtime.shutdown_timeout(AFTER_DRAIN);
+    outcome
+}
+
+/// Makes the data folder and the key file of an installation to try things out, where they are missing, and says so.
+fn prepare_dev(config: &ServeConfig) -> Result<(), ServeError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
+        .map_err(|source| ServeError::DataDir { path: config.data_dir.clone(), source })?;
+    match KeyFile::create(&config.key_file, SystemClock.now()) {
+        Ok(id) => tracing::warn!(key = id, file = %config.key_file.display(), "made a new key"),
+        Err(KeyFileError::Exists { .. }) => {}
+        Err(error) => return Err(ServeError::Key(error)),
+    }
+    tracing::warn!(
+        data_dir = %config.data_dir.display(),
+        key_file = %config.key_file.display(),
+        "DEVELOPMENT MODE: the key lies beside the data that it seals. Do not store real tokens here",
+    );
+    Ok(())
+}
+
+/// Why the server did not start or ended early.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot make the data folder {}: {source}", path.display())]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Key(KeyFileError),
+    #[error("cannot start: {0}")]
+    Process(#[from] io::Error),
+    #[error(transparent)]
+    App(app::Error),
+}
+
+impl ServeError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::DataDir { .. } => Exit::Store as u8,
+            Self::Key(_) => Exit::Key as u8,
+            Self::Process(_) => Exit::Failed as u8,
+            Self::App(error) => error.exit_code(),
+        }
+    }
+}
+
 /// Keeps the memory of this process, which holds keys and tokens, out of core files and away from debuggers.
+///
+/// Returns what could not be done, to be logged: it is no reason not to do what was asked.
 fn harden() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;

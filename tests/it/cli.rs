@@ -2,14 +2,18 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+use rustix::process::{Pid, Signal};
 
 const OK: i32 = 0;
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const CONFIG: i32 = 3;
 const KEY: i32 = 4;
+const STORE: i32 = 5;
+const LISTEN: i32 = 6;
 
 /// A call of the program in a folder of its own, without the variables of whoever runs the tests.
 fn gitmoor(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -43,17 +47,17 @@ fn help_names_every_command_flag_and_exit_code() {
     let folder = folder();
     let help = gitmoor(folder.path(), &["--help"], &[]);
     assert_eq!(code(&help), OK);
-    for word in ["keys", "healthcheck", "config", "version", "Exit codes:", "6  cannot listen"] {
+    for word in ["serve", "keys", "healthcheck", "config", "version", "Exit codes:", "6  cannot listen"] {
         assert!(stdout(&help).contains(word), "{word}");
     }
-    let help = stdout(&gitmoor(folder.path(), &["config", "check", "--help"], &[]));
+    let help = stdout(&gitmoor(folder.path(), &["serve", "--help"], &[]));
     for key in gitmoor::config::KEYS {
         assert!(help.contains(&format!("--{} ", key.replace('_', "-"))), "{key}");
         assert!(help.contains(&format!("GITMOOR_{}", key.to_ascii_uppercase())), "{key}");
     }
-    assert!(help.contains("Example"));
+    assert!(help.contains("Examples:"));
     assert_eq!(code(&gitmoor(folder.path(), &[], &[])), USAGE);
-    assert_eq!(code(&gitmoor(folder.path(), &["config", "check", "--token", "x"], &[])), USAGE);
+    assert_eq!(code(&gitmoor(folder.path(), &["serve", "--token", "x"], &[])), USAGE);
 }
 
 #[test]
@@ -162,4 +166,121 @@ fn healthcheck_of_a_server_tells_whether_it_serves() {
         assert_eq!(code(&output), expected, "{}", stderr(&output));
     }
     server.abort();
+}
+
+/// A server that is ready, at `unix:g.sock` in its folder. Killed when dropped.
+struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let log = folder.join("log.txt");
+        let child = Command::new(env!("CARGO_BIN_EXE_gitmoor"))
+            .args(["serve", "--listen", "unix:g.sock"])
+            .args(arguments)
+            .current_dir(folder)
+            .env_clear()
+            .stderr(std::fs::File::create(&log).expect("log file"))
+            .spawn()
+            .expect("the program starts");
+        let mut server = Self { child, log };
+        while code(&gitmoor(folder, &["healthcheck", "--address", "unix:g.sock"], &[])) != OK {
+            assert!(server.child.try_wait().expect("asked").is_none(), "it ended: {}", server.log());
+            std::thread::yield_now();
+        }
+        server
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("log file")
+    }
+
+    /// Ends it as an operator would, and returns its exit code and its log.
+    fn stop(mut self) -> (Option<i32>, String) {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::TERM).expect("signalled");
+        let status = self.child.wait().expect("ended");
+        (status.code(), self.log())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Ended already, if the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn serve_dev_makes_its_folder_and_key_says_so_and_ends_with_code_0() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &["--dev"]);
+    let key = folder.path().join("gitmoor-dev/dev.key");
+    assert_eq!(std::fs::metadata(&key).expect("made").permissions().mode() & 0o7777, 0o600);
+    let socket = std::fs::metadata(folder.path().join("g.sock")).expect("bound");
+    assert_eq!(socket.permissions().mode() & 0o777, 0o660);
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(OK), "{log}");
+    assert!(log.contains("DEVELOPMENT MODE"), "{log}");
+    let text = std::fs::read_to_string(&key).expect("key file");
+    let again = Server::start(folder.path(), &["--dev", "--log-format", "json"]);
+    let (code, log) = again.stop();
+    assert_eq!(code, Some(OK), "{log}");
+    assert_eq!(std::fs::read_to_string(&key).expect("key file"), text, "the key stays");
+    for line in log.lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("one JSON object per line");
+    }
+}
+
+#[test]
+fn k04_a_second_process_on_the_same_store_is_refused_with_code_5() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &["--dev"]);
+    let second = gitmoor(folder.path(), &["serve", "--dev", "--listen", "unix:other.sock"], &[]);
+    assert_eq!(code(&second), STORE, "{}", stderr(&second));
+    assert_eq!(code(&gitmoor(folder.path(), &["healthcheck", "--address", "unix:g.sock"], &[])), OK);
+    assert_eq!(server.stop().0, Some(OK));
+}
+
+#[test]
+fn s28_a_wrong_key_at_start_names_both_ids_and_ends_with_code_4() {
+    let folder = folder();
+    assert_eq!(Server::start(folder.path(), &["--dev"]).stop().0, Some(OK));
+    let id =
+        |text: &str| text.lines().last().and_then(|line| line.split(' ').next()).expect("an id").to_owned();
+    let key = |name: &str| id(&std::fs::read_to_string(folder.path().join(name)).expect("key file"));
+    gitmoor(folder.path(), &["keys", "init", "--key-file", "wrong.key"], &[]);
+    let arguments =
+        ["serve", "--data-dir", "gitmoor-dev", "--key-file", "wrong.key", "--listen", "unix:g.sock"];
+    let refused = gitmoor(folder.path(), &arguments, &[]);
+    assert_eq!(code(&refused), KEY, "{}", stderr(&refused));
+    for id in [key("gitmoor-dev/dev.key"), key("wrong.key")] {
+        assert!(stderr(&refused).contains(&id), "{id} in {}", stderr(&refused));
+    }
+    assert_eq!(Server::start(folder.path(), &["--dev"]).stop().0, Some(OK), "nothing was changed");
+}
+
+#[test]
+fn a_key_file_that_others_can_read_ends_with_code_4() {
+    let folder = folder();
+    gitmoor(folder.path(), &["keys", "init", "--key-file", "the.key"], &[]);
+    let path = folder.path().join("the.key");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    let arguments = ["serve", "--data-dir", "d", "--key-file", "the.key", "--listen", "unix:g.sock"];
+    let refused = gitmoor(folder.path(), &arguments, &[]);
+    assert_eq!(code(&refused), KEY);
+    assert!(stderr(&refused).contains("chmod 600 the.key"), "{}", stderr(&refused));
+}
+
+#[test]
+fn an_address_in_use_ends_with_code_6() {
+    let folder = folder();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = taken.local_addr().expect("address").to_string();
+    let refused = gitmoor(folder.path(), &["serve", "--dev", "--listen", &address], &[]);
+    assert_eq!(code(&refused), LISTEN, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(&address), "{}", stderr(&refused));
 }
