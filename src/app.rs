@@ -21,7 +21,7 @@ use crate::config::{ListenAddress, ServeConfig};
 use crate::grpc::connections::ConnectionHandlers;
 use crate::grpc::layers::{Draining, Inbound};
 use crate::grpc::repositories::RepositoryHandlers;
-use crate::outbound::{AllowRule, Outbound, OutboundConfig, OutboundError};
+use crate::outbound::{Outbound, OutboundConfig, OutboundError};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::v1::connection_service_server::ConnectionServiceServer;
 use crate::proto::v1::repository_service_server::RepositoryServiceServer;
@@ -52,9 +52,6 @@ const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// Why the service did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An egress rule is malformed; the configuration checks them first.
-    #[error("{0}")]
-    Config(String),
     /// The key file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -115,7 +112,6 @@ impl Error {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 3,
             Self::Keys(_) | Self::WrongKeyFile { .. } | Self::WrongKey { .. } | Self::Identity(_) => 4,
             Self::Open(_) | Self::Store(_) => 5,
             Self::Listen { .. } => 6,
@@ -187,8 +183,6 @@ pub struct App {
 ///
 /// See [`Error`]; nothing is served and nothing was changed if it cannot start.
 pub async fn run(config: ServeConfig, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let allow: Result<Vec<_>, _> = config.egress_allow.iter().map(|rule| AllowRule::parse(rule)).collect();
-    let allow = allow.map_err(|error| Error::Config(format!("egress_allow: {error}")))?;
     let keys = KeyRing::load(&config.key_file)?;
     let store_path = config.data_dir.join("store");
     let store =
@@ -198,7 +192,8 @@ pub async fn run(config: ServeConfig, shutdown: impl Future<Output = ()>) -> Res
         listeners.push(bind(address).await?);
     }
     let own = listeners.iter().filter_map(Listener::address).collect();
-    let outbound = Outbound::new(OutboundConfig { allow, own, ..OutboundConfig::default() })?;
+    let outbound =
+        Outbound::new(OutboundConfig { allow: config.egress_allow, own, ..OutboundConfig::default() })?;
     let limits = Limits {
         max_calls: config.max_concurrent_calls,
         stream_total: config.stream_timeout,

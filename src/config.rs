@@ -11,12 +11,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::outbound::AllowRule;
+
 pub mod file;
 mod resolve;
 pub mod value;
 
 use resolve::Resolver;
-use value::{Bytes, Count, EgressRule, Level, Path, Span};
+use value::{Bytes, Count, Level, Path, Span};
 pub use value::{ListenAddress, LogFormat};
 
 /// The folder that `--dev` uses when no other is given.
@@ -146,7 +148,7 @@ pub struct ServeConfig {
     /// The key file. It exists, unless it is the one that `dev` makes.
     pub key_file: PathBuf,
     /// What the outbound policy admits beyond public addresses.
-    pub egress_allow: Vec<String>,
+    pub egress_allow: Vec<AllowRule>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written: directives as in `RUST_LOG`.
@@ -286,7 +288,7 @@ impl Resolver<'_> {
         let how = "--key-file FILE; `gitmoor keys init --key-file FILE` makes one";
         let key_file = self.path("key_file", flags.key_file.as_ref(), dev_key, how);
 
-        let egress_allow = self.list::<EgressRule>("egress_allow", &flags.egress_allow, Vec::new());
+        let egress_allow = self.list("egress_allow", &flags.egress_allow, Vec::new());
         let log_format = self.one("log_format", flags.log_format.as_ref(), LogFormat::Text);
         let log_level = self.one("log_level", flags.log_level.as_ref(), Level::Info);
         let log_directives = self.log_directives(log_level);
@@ -314,7 +316,7 @@ impl Resolver<'_> {
             listen,
             data_dir: data_dir?,
             key_file: key_file?,
-            egress_allow: egress_allow.into_iter().map(|rule| rule.0).collect(),
+            egress_allow,
             log_format,
             log_directives,
             drain_timeout: drain_timeout.0,

@@ -59,7 +59,9 @@ fn what_is_printed_is_a_file_that_gives_the_same() {
         data_dir: Some("/var/lib/git \"moor\"\n".into()),
         key_file: Some("k".into()),
         listen: vec!["127.0.0.1:1".into(), "unix:/run/x".into()],
-        egress_allow: vec!["10.0.0.0/8".into()],
+        egress_allow: ["10.0.0.0/8", "git.corp.example", "git.corp.example:8443", "http://[::1]:9001"]
+            .map(str::to_owned)
+            .to_vec(),
         stream_timeout: Some("90m".into()),
         ..Flags::default()
     };
@@ -133,9 +135,10 @@ fn s18_a_problem_never_repeats_the_value() {
     let canary = "glpat-CANARY0123456789";
     let file = file(&format!("log_level = '{canary}'\nlisten = ['{canary}']\ndrain_timeout = '{canary}"));
     let variables = [("GITMOOR_LOG_FORMAT", canary), ("GITMOOR_DEV", canary), ("RUST_LOG", "a=glpat-CANARY")];
-    let flags = Flags { stream_timeout: Some(canary.into()), ..with_file(&file) };
+    let rules = vec![format!("https://x:{canary}@host"), format!("{canary}/8")];
+    let flags = Flags { stream_timeout: Some(canary.into()), egress_allow: rules, ..with_file(&file) };
     let error = Loaded::load(&flags, &environment(&variables)).expect_err("refused");
-    assert!(error.problems().len() >= 5, "{error}");
+    assert!(error.problems().len() >= 7, "{error}");
     assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
 }
 

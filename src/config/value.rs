@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::outbound::AllowRule;
+
 /// The longest path of a Unix socket on Linux, without the closing NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -99,19 +101,17 @@ impl Setting for Path {
     }
 }
 
-/// A rule of the outbound policy, as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EgressRule(pub(super) String);
-
-impl Setting for EgressRule {
-    const EXPECTED: &'static str = "HOST, HOST:PORT, a network such as 10.1.0.0/16, or http://HOST:PORT";
+impl Setting for AllowRule {
+    const EXPECTED: &'static str =
+        "HOST, HOST:PORT, a network such as 10.1.0.0/16, or http://HOST:PORT for plain text";
 
     fn parse(text: &str) -> Option<Self> {
-        (!text.is_empty() && !text.contains('\0')).then(|| Self(text.to_owned()))
+        // Its error would quote the text.
+        Self::parse(text).ok()
     }
 
     fn show(&self) -> String {
-        quoted(&self.0)
+        quoted(self.to_string())
     }
 }
 
