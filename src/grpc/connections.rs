@@ -4,11 +4,12 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::{checked, convert, names, open, status};
+use super::{convert, names, open, status};
 use crate::domain::connection::Connection;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::connection_service_server::ConnectionService;
+use crate::service::checked;
 use crate::service::connections::{
     Connections, Create, Done, ListConnections, Repeat, Replace, Update, Verified,
 };

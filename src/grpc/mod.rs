@@ -23,8 +23,3 @@ fn open<T>(request: Request<T>) -> Result<(Context, T), Error> {
     let (_, extensions, message) = request.into_parts();
     Ok((context(&extensions)?, message))
 }
-
-/// What an empty list of violations has vouched for.
-fn checked<T>(found: Option<T>) -> Result<T, Error> {
-    found.ok_or_else(|| Error::Bug { problem: "a checked request has holes".to_owned() })
-}

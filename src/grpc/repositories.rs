@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::connections::content;
-use super::{checked, convert, names, open, status};
+use super::{convert, names, open, status};
 use crate::domain::connection::ConnectionName;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::repository_service_server::RepositoryService;
 use crate::provider::Lookup;
+use crate::service::checked;
 use crate::service::draft::Violations;
 use crate::service::error::Error;
 use crate::service::page_token::Binding;

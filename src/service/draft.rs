@@ -68,6 +68,58 @@ pub struct CheckedCredential {
     pub declared_expire_time: Option<Timestamp>,
 }
 
+/// A connection that may be tried: every field is right, and the provider knows what it names.
+#[derive(Debug)]
+pub struct CheckedDraft<'g> {
+    /// The driver.
+    pub provider: &'g dyn Provider,
+    /// The name.
+    pub display_name: DisplayName,
+    /// What the URL can mean, best guess first; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// The credential.
+    pub credential: CheckedCredential,
+    /// The other fields.
+    pub rest: ConnectionDraft,
+}
+
+/// Checks a whole connection. `None` only if there is at least one violation.
+pub(super) fn check<'g>(
+    gateway: &'g Gateway,
+    mut draft: ConnectionDraft,
+    violations: &mut Violations,
+) -> Option<CheckedDraft<'g>> {
+    let provider = provider(gateway, &draft.provider, violations);
+    let display_name = display_name(&draft.display_name, violations);
+    check_rest(gateway, &draft, violations);
+    let endpoints = provider.map_or_else(Vec::new, |provider| {
+        endpoints(gateway, provider, &draft.base_url, &draft.scope, violations)
+    });
+    let credential = match draft.credential.take() {
+        Some(found) => credential(provider, found, "connection.credential", violations),
+        None => {
+            violations.push(credential_required("connection.credential"));
+            None
+        }
+    };
+    Some(CheckedDraft {
+        provider: provider?,
+        display_name: display_name?,
+        endpoints: Some(endpoints).filter(|found| !found.is_empty())?,
+        credential: credential?,
+        rest: draft,
+    })
+}
+
+/// The violation of a request without a credential at `field`.
+pub(super) fn credential_required(field: &str) -> FieldViolation {
+    FieldViolation::new(
+        field,
+        FieldReason::Required,
+        "send the credential, such as `personal_access_token {token: ...}`; GetProvider tells the kinds",
+    )
+}
+
 /// Collects what is wrong.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<FieldViolation>);
@@ -106,11 +158,7 @@ impl Violations {
 }
 
 /// Finds the driver that a request names.
-pub(super) fn provider<'g>(
-    gateway: &'g Gateway,
-    id: &str,
-    violations: &mut Violations,
-) -> Option<&'g dyn Provider> {
+fn provider<'g>(gateway: &'g Gateway, id: &str, violations: &mut Violations) -> Option<&'g dyn Provider> {
     if id.is_empty() {
         violations.push(FieldViolation::new(
             "connection.provider",
@@ -154,9 +202,9 @@ pub(super) fn endpoints(
         return Vec::new();
     }
     match provider.endpoints(parsed.as_ref(), scope) {
-        Ok(mut endpoints) => {
-            endpoints.truncate(MAX_ENDPOINTS);
-            endpoints
+        Ok(mut found) => {
+            found.truncate(MAX_ENDPOINTS);
+            found
         }
         Err(found) => {
             for violation in found {

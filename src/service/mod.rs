@@ -129,3 +129,8 @@ fn origin_of(api_url: &str) -> Result<String, Error> {
 fn store_down(error: StoreError) -> Error {
     Error::StoreUnavailable { problem: error.to_string() }
 }
+
+/// What an empty list of violations has vouched for; a hole would be a defect of the checks.
+pub(crate) fn checked<T>(found: Option<T>) -> Result<T, Error> {
+    found.ok_or_else(|| Error::Bug { problem: "a checked request has holes".to_owned() })
+}

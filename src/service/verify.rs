@@ -156,19 +156,10 @@ pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: T
         None => (Finding::yes("REACHED"), Finding::yes("ACCEPTED")),
         Some(error) => judge(error),
     };
-    let missing: Vec<_> = connection
-        .wanted_capabilities()
-        .iter()
-        .filter(|&&wanted| connection.credential.capabilities.of(wanted) == Capability::No)
-        .map(|wanted| wanted.as_str())
-        .collect();
-    let capable = match (&inspection.failure, missing.is_empty()) {
-        (Some(_), _) => Finding::unknown("NOT_CHECKED", "The token could not be checked."),
-        (None, true) => Finding::yes("CAPABLE"),
-        (None, false) => Finding::no(
-            "CREDENTIAL_SCOPE_MISSING",
-            format!("The token cannot do: {}. Give it the missing scopes or replace it.", missing.join(", ")),
-        ),
+    let missing = missing_capabilities(connection);
+    let capable = match &inspection.failure {
+        Some(_) => Finding::unknown("NOT_CHECKED", "The token could not be checked."),
+        None => capable(&missing),
     };
     let changed = if account_changed {
         Finding {
@@ -192,6 +183,20 @@ pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: T
     set_condition(connection, "CREDENTIAL_VALID", valid, now);
     set_condition(connection, "CAPABILITIES_SATISFIED", capable, now);
     set_condition(connection, "CREDENTIAL_ACCOUNT_CHANGED", changed, now);
+}
+
+/// After a change that asks nobody: other required capabilities can change the state by themselves.
+pub(super) fn reconsider(connection: &mut Connection, now: Timestamp) {
+    if !matches!(connection.state, State::Active | State::Degraded) {
+        return;
+    }
+    let missing = missing_capabilities(connection);
+    connection.state = if missing.is_empty() && !condition_holds(connection, "CREDENTIAL_ACCOUNT_CHANGED") {
+        State::Active
+    } else {
+        State::Degraded
+    };
+    set_condition(connection, "CAPABILITIES_SATISFIED", capable(&missing), now);
 }
 
 /// What a reader sees now: a stored state ages as the end of the token comes nearer, and a disabled
@@ -232,6 +237,11 @@ pub fn present(connection: &Connection, now: Timestamp) -> Connection {
     shown
 }
 
+/// The capabilities that must be there: those required, or all.
+pub(super) fn wanted(required: &[CapabilityType]) -> &[CapabilityType] {
+    if required.is_empty() { &CapabilityType::ALL } else { required }
+}
+
 /// Whether both accounts are known and are not the same one.
 pub(super) fn accounts_differ(before: Option<&Account>, now: Option<&Account>) -> bool {
     match (before, now) {
@@ -258,6 +268,24 @@ impl Finding {
     fn unknown(reason: &'static str, message: &str) -> Self {
         Self { status: ConditionStatus::Unknown, reason, message: message.to_owned() }
     }
+}
+
+fn missing_capabilities(connection: &Connection) -> Vec<&'static str> {
+    let lacks = |wanted: CapabilityType| connection.credential.capabilities.of(wanted) == Capability::No;
+    wanted(&connection.required_capabilities)
+        .iter()
+        .filter(|&&wanted| lacks(wanted))
+        .map(|wanted| wanted.as_str())
+        .collect()
+}
+
+fn capable(missing: &[&str]) -> Finding {
+    if missing.is_empty() {
+        return Finding::yes("CAPABLE");
+    }
+    let told =
+        format!("The token cannot do: {}. Give it the missing scopes or replace it.", missing.join(", "));
+    Finding::no("CREDENTIAL_SCOPE_MISSING", told)
 }
 
 /// What a failed inspection says: was the provider reached, and does it accept the token?

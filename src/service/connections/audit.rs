@@ -1,0 +1,82 @@
+//! What the audit trail keeps of a change.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::domain::connection::Connection;
+use crate::domain::credential::{Capabilities, CredentialInfo, ExpireTimeSource};
+use crate::domain::event::{Event, EventType};
+use crate::domain::timestamp::Timestamp;
+use crate::service::Context;
+
+/// Field path to text.
+pub(super) type Fields = BTreeMap<String, String>;
+
+/// What the audit trail keeps of a connection: enough to tell what changed, and no secret.
+pub(super) fn summary(connection: &Connection) -> Fields {
+    let credential: &CredentialInfo = &connection.credential;
+    let account = credential.account.clone().unwrap_or_default();
+    let Capabilities { list_repositories, read_code, manage_webhooks } = credential.capabilities;
+    let expires = match credential.expire_time_source {
+        ExpireTimeSource::Unknown => String::new(),
+        _ => credential.expire_time.map(|time| time.unix_seconds().to_string()).unwrap_or_default(),
+    };
+    [
+        ("display_name", connection.display_name.as_str().to_owned()),
+        ("provider", connection.provider.to_string()),
+        ("base_url", connection.base_url.clone()),
+        ("effective_api_url", connection.effective_api_url.clone()),
+        ("scope", format!("{:?}", connection.scope)),
+        ("tls.ca_certificates_pem", format!("{} bytes", connection.ca_certificates_pem.len())),
+        ("required_capabilities", format!("{:?}", connection.required_capabilities)),
+        ("disabled", connection.disabled.to_string()),
+        ("labels", format!("{:?}", connection.labels)),
+        ("annotations", format!("{} entries", connection.annotations.len())),
+        ("owner", connection.owner.clone()),
+        ("state", connection.state.as_str().to_owned()),
+        ("credential.version", credential.version.to_string()),
+        ("credential.fingerprint", credential.fingerprint.clone()),
+        ("credential.account.id", account.id),
+        ("credential.account.login", account.login),
+        ("credential.capabilities", format!("{list_repositories:?} {read_code:?} {manage_webhooks:?}")),
+        ("credential.expire_time", expires),
+    ]
+    .into_iter()
+    .map(|(field, value)| (field.to_owned(), value))
+    .collect()
+}
+
+/// The entries of both maps that are not the same.
+pub(super) fn difference(before: &Fields, after: &Fields) -> (Fields, Fields) {
+    let only = |these: &Fields, those: &Fields| {
+        these
+            .iter()
+            .filter(|(field, value)| those.get(*field) != Some(value))
+            .map(|(f, v)| (f.clone(), v.clone()))
+            .collect()
+    };
+    (only(before, after), only(after, before))
+}
+
+/// The event of a change that `context` asked for.
+pub(super) fn event(
+    context: &Context,
+    event_type: EventType,
+    connection: &Connection,
+    before: Fields,
+    after: Fields,
+    now: Timestamp,
+) -> Event {
+    Event {
+        uid: Uuid::now_v7().to_string(),
+        tenant: connection.name.tenant.clone(),
+        connection: connection.name.id.clone(),
+        event_type,
+        actor: context.actor.clone(),
+        time: now,
+        request_id: context.request_id.clone(),
+        before,
+        after,
+    }
+}

@@ -1,0 +1,295 @@
+//! UpdateConnection.
+
+use std::collections::BTreeMap;
+
+use super::audit::{difference, event, summary};
+use super::once::{Done, Repeat};
+use super::{Connections, api_url_text, check_etag, replace_change, stored_endpoint};
+use crate::domain::connection::{Connection, ConnectionName, ConnectionRecord, DisplayName, Scope, State};
+use crate::domain::credential::{CapabilityType, Sealed};
+use crate::domain::event::EventType;
+use crate::domain::timestamp::Timestamp;
+use crate::domain::violation::{FieldReason, FieldViolation};
+use crate::provider::gateway::Peer;
+use crate::provider::{Endpoint, Inspection, Provider};
+use crate::service::draft::{self, CheckedCredential, ConnectionDraft, CredentialDraft, Violations};
+use crate::service::error::{CredentialOrigin, Error};
+use crate::service::verify::{self, present, wanted};
+use crate::service::{Context, checked};
+use crate::store::Change;
+
+/// What UpdateConnection asks for.
+#[derive(Debug)]
+pub struct Update {
+    /// Which connection.
+    pub name: Option<ConnectionName>,
+    /// The etag that the caller read; empty for none.
+    pub etag: String,
+    /// Changes a draft of the stored connection into the wanted one.
+    pub edit: Edit,
+    /// What was found wrong while the message was read.
+    pub violations: Vec<FieldViolation>,
+    /// Check everything, store nothing.
+    pub validate_only: bool,
+}
+
+/// The fields that an update sets; `None` leaves one as it is.
+#[derive(Debug, Default)]
+pub struct Edit {
+    /// See `Connection.display_name`.
+    pub display_name: Option<String>,
+    /// Must be what it is.
+    pub provider: Option<String>,
+    /// See `Connection.base_url`.
+    pub base_url: Option<String>,
+    /// See `Connection.scope`.
+    pub organization: Option<String>,
+    /// See `Connection.scope`.
+    pub collection: Option<String>,
+    /// See `Connection.scope`.
+    pub projects: Option<Vec<String>>,
+    /// See `Connection.scope`.
+    pub workspaces: Option<Vec<String>>,
+    /// Only together with another instance.
+    pub credential: Option<CredentialDraft>,
+    /// See `Connection.tls`.
+    pub ca_certificates_pem: Option<String>,
+    /// See `Connection.required_capabilities`.
+    pub required_capabilities: Option<Vec<CapabilityType>>,
+    /// See `Connection.disabled`.
+    pub disabled: Option<bool>,
+    /// See `Connection.labels`.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// See `Connection.annotations`.
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// See `Connection.owner`.
+    pub owner: Option<String>,
+}
+
+impl Connections {
+    /// Changes a connection. Another URL, scope or set of certificates is verified at the provider first;
+    /// other fields never call it. Another instance needs its credential in the same call: a stored token
+    /// never goes there.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn update(
+        &self,
+        context: &Context,
+        request: Update,
+        repeat: Option<Repeat<'_, Connection>>,
+    ) -> Result<Done<Connection>, Error> {
+        let core = &*self.0;
+        let Some(name) = request.name else {
+            return Err(Error::Invalid(request.violations));
+        };
+        if let Some(done) = self.answered_before(&name.tenant, repeat.as_ref()).await? {
+            return Ok(Done::Before(done));
+        }
+        let record = core.record(&name).await?;
+        check_etag(&record.connection, &request.etag)?;
+        let provider = core.provider_of(&record)?;
+        let before = &record.connection;
+        let edit = request.edit;
+
+        let mut violations = Violations::starting_with(request.violations);
+        if edit.provider.as_deref().is_some_and(|provider| provider != before.provider.as_str()) {
+            violations.push(FieldViolation::new(
+                "connection.provider",
+                FieldReason::Immutable,
+                "the provider of a connection cannot change; create another connection",
+            ));
+        }
+        let wished = apply_edit(before, &edit);
+        let display_name = draft::display_name(&wished.display_name, &mut violations);
+        draft::check_rest(&core.gateway, &wished, &mut violations);
+        let moves = wished.base_url != before.base_url || wished.scope != before.scope;
+        let endpoints = if moves {
+            draft::endpoints(&core.gateway, provider, &wished.base_url, &wished.scope, &mut violations)
+        } else {
+            Vec::new()
+        };
+        let supplied = edit.credential.and_then(|found| {
+            draft::credential(Some(provider), found, "connection.credential", &mut violations)
+        });
+        let stays =
+            !moves || endpoints.iter().any(|endpoint| api_url_text(endpoint) == before.effective_api_url);
+        if supplied.is_some() && !moves {
+            violations.push(use_replace_credential());
+        }
+        if !endpoints.is_empty() && !stays && supplied.is_none() {
+            violations.push(new_host_needs_credential());
+        }
+        violations.finish()?;
+        let display_name = checked(display_name)?;
+        if display_name.fold() != before.display_name.fold() {
+            self.check_name_free(&name, before.provider.as_str(), &display_name).await?;
+        }
+
+        let now = core.clock.now();
+        let mut next =
+            Next { connection: edited(before, &wished, display_name), sealed: record.sealed.clone() };
+        if wished.disabled {
+            // No call reaches the provider of a disabled connection: a new place is taken on trust until it is enabled
+            // and verified.
+            if moves {
+                let endpoint = checked(endpoints.into_iter().next())?;
+                self.move_unverified(&mut next, &endpoint, supplied.as_ref(), now)?;
+            }
+        } else if moves || wished.ca_certificates_pem != before.ca_certificates_pem {
+            let endpoints = if moves { endpoints } else { vec![stored_endpoint(before)?] };
+            self.move_verified(context, &record, &mut next, provider, endpoints, supplied.as_ref()).await?;
+        } else {
+            verify::reconsider(&mut next.connection, now);
+        }
+
+        let Next { mut connection, sealed } = next;
+        if connection == *before {
+            return Ok(Done::Now(present(before, now)));
+        }
+        connection.update_time = now;
+        connection.generation += 1;
+        let shown = present(&connection, now);
+        if request.validate_only {
+            return Ok(Done::Now(shown));
+        }
+        let (changed_before, changed_after) = difference(&summary(before), &summary(&connection));
+        let event =
+            event(context, EventType::ConnectionUpdated, &connection, changed_before, changed_after, now);
+        let change = replace_change(&record, connection, sealed);
+        let outcome =
+            self.commit(&name, vec![change, Change::Append(event)], repeat.as_ref(), &shown, now).await;
+        self.done_or_before(&name, repeat.as_ref(), outcome.map(|()| shown)).await
+    }
+
+    /// Proves that the connection works where the update would have it, and seals a credential that came along.
+    async fn move_verified(
+        &self,
+        context: &Context,
+        record: &ConnectionRecord,
+        next: &mut Next,
+        provider: &dyn Provider,
+        endpoints: Vec<Endpoint>,
+        supplied: Option<&CheckedCredential>,
+    ) -> Result<(), Error> {
+        let core = &*self.0;
+        let origin = if supplied.is_some() { CredentialOrigin::Supplied } else { CredentialOrigin::Stored };
+        let failed = |error| Error::Provider { error, credential: origin, provider: provider.about().title };
+        let ca = next.connection.ca_certificates_pem.clone();
+        let endpoint = core.locate(provider, endpoints, &ca, context.deadline).await.map_err(failed)?;
+        let same_instance = api_url_text(&endpoint) == record.connection.effective_api_url;
+        let credential = match (supplied, same_instance) {
+            (Some(_), true) => return Err(Error::invalid(use_replace_credential())),
+            (Some(supplied), false) => supplied.credential.clone(),
+            (None, true) => core.credential_of(record)?,
+            (None, false) => return Err(Error::invalid(new_host_needs_credential())),
+        };
+        let peer = Peer {
+            provider,
+            api_url: &endpoint.api_url,
+            ca_certificates_pem: &ca,
+            account: &next.connection.uid,
+        };
+        let api = core.gateway.api(peer, Some(&credential), context.deadline).map_err(failed)?;
+        let inspection = provider.inspect(&api, wanted(&next.connection.required_capabilities)).await;
+        if let Some(error) = inspection.failure {
+            return Err(failed(error));
+        }
+        let now = core.clock.now();
+        if let Some(supplied) = supplied {
+            next.sealed =
+                self.take_credential(&mut next.connection, &endpoint, supplied, &inspection, now)?;
+        }
+        verify::apply(&mut next.connection, &inspection, now);
+        Ok(())
+    }
+
+    /// Moves a disabled connection without asking anybody. A stored token stays with its instance.
+    fn move_unverified(
+        &self,
+        next: &mut Next,
+        endpoint: &Endpoint,
+        supplied: Option<&CheckedCredential>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        match (supplied, api_url_text(endpoint) == next.connection.effective_api_url) {
+            (Some(_), true) => Err(Error::invalid(use_replace_credential())),
+            (None, true) => Ok(()),
+            (None, false) => Err(Error::invalid(new_host_needs_credential())),
+            (Some(supplied), false) => {
+                let unknown = Inspection::default();
+                next.sealed =
+                    self.take_credential(&mut next.connection, endpoint, supplied, &unknown, now)?;
+                next.connection.state = State::Pending;
+                next.connection.conditions.clear();
+                next.connection.last_verify_time = None;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The record as an update would leave it.
+struct Next {
+    connection: Connection,
+    sealed: Sealed,
+}
+
+fn new_host_needs_credential() -> FieldViolation {
+    FieldViolation::new(
+        "connection.base_url",
+        FieldReason::CredentialRequiredForNewHost,
+        "this URL is another instance, and a stored token never goes there; send `credential` in the same call",
+    )
+}
+
+fn use_replace_credential() -> FieldViolation {
+    FieldViolation::new(
+        "connection.credential",
+        FieldReason::Conflicting,
+        "a credential is accepted here only together with another instance; use ReplaceCredential",
+    )
+}
+
+/// The stored connection with the wished fields, still at its old instance.
+fn edited(before: &Connection, wished: &ConnectionDraft, display_name: DisplayName) -> Connection {
+    Connection {
+        display_name,
+        base_url: wished.base_url.clone(),
+        scope: wished.scope.clone(),
+        ca_certificates_pem: wished.ca_certificates_pem.clone(),
+        required_capabilities: wished.required_capabilities.clone(),
+        disabled: wished.disabled,
+        labels: wished.labels.clone(),
+        annotations: wished.annotations.clone(),
+        owner: wished.owner.clone(),
+        ..before.clone()
+    }
+}
+
+/// The stored connection with the edit applied, as if a caller had described it whole.
+fn apply_edit(before: &Connection, edit: &Edit) -> ConnectionDraft {
+    let or = |new: &Option<String>, old: &str| new.clone().unwrap_or_else(|| old.to_owned());
+    ConnectionDraft {
+        display_name: or(&edit.display_name, before.display_name.as_str()),
+        provider: before.provider.as_str().to_owned(),
+        base_url: or(&edit.base_url, &before.base_url),
+        scope: Scope {
+            organization: or(&edit.organization, &before.scope.organization),
+            collection: or(&edit.collection, &before.scope.collection),
+            projects: edit.projects.clone().unwrap_or_else(|| before.scope.projects.clone()),
+            workspaces: edit.workspaces.clone().unwrap_or_else(|| before.scope.workspaces.clone()),
+        },
+        credential: None,
+        ca_certificates_pem: or(&edit.ca_certificates_pem, &before.ca_certificates_pem),
+        required_capabilities: edit
+            .required_capabilities
+            .clone()
+            .unwrap_or_else(|| before.required_capabilities.clone()),
+        disabled: edit.disabled.unwrap_or(before.disabled),
+        labels: edit.labels.clone().unwrap_or_else(|| before.labels.clone()),
+        annotations: edit.annotations.clone().unwrap_or_else(|| before.annotations.clone()),
+        owner: or(&edit.owner, &before.owner),
+    }
+}
