@@ -13,6 +13,7 @@ use super::{CODE, PROJECT};
 use crate::domain::credential::{Capabilities, Capability, CapabilityType};
 use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
+use crate::provider::inspection::{failed, warned};
 use crate::provider::{Inspection, ProviderError};
 
 /// How many projects the probes look at.
@@ -29,6 +30,9 @@ const TOKEN_REMEDY: &str = "Check that the token was copied whole, has not ended
     belongs to this organization: tokens for all organizations stop working on 2026-12-01, and a token that was \
     not used for 90 days may stop. An organization's policies (personal access tokens, conditional access) \
     refuse good tokens in the same words; an administrator of the organization can tell. Else make a new token.";
+
+const URL_REMEDY: &str = "Check the URL: it must name the organization, such as https://dev.azure.com/fabrikam, or a \
+    collection of the server, such as https://devops.example.com/tfs/DefaultCollection.";
 
 /// What the probes brought, before it is judged.
 #[derive(Debug)]
@@ -306,15 +310,27 @@ fn links_check(base: &Url, rows: &[RepositoryRow]) -> CheckResult {
         .filter_map(|row| cleaned(base, row.remote_url.as_deref()?))
         .find(|link| is_foreign(base, link));
     let Some(host) = foreign.as_ref().and_then(Url::host_str) else {
-        return CheckResult::pass(Check::ListRepositories, "projects and repositories can be listed");
+        return CheckResult::pass(Check::ListRepositories, "projects and repositories can be listed")
+            .with_status(200);
+    };
+    let is_local =
+        host == "localhost" || host.ends_with(".localhost") || host.starts_with("127.") || host == "[::1]";
+    let (reason, message) = if is_local {
+        (
+            "PROVIDER_LINKS_LOCALHOST",
+            "the server's clone URLs name localhost: nobody else can clone with them",
+        )
+    } else {
+        ("PROVIDER_LINKS_FOREIGN_HOST", "the server's clone URLs name another host than the connection")
     };
     CheckResult::warn(
         Check::ListRepositories,
-        "FOREIGN_CLONE_HOST",
-        format!("the clone URLs name the host {host}, and not that of the connection, so clones may fail"),
+        reason,
+        message,
         "Set the public URL of the server: Azure DevOps Server Administration Console, Application Tier, \
          \"Change Public URL\". Or connect to the host that it names.",
     )
+    .with_status(200)
 }
 
 fn hooks_check(hooks: &Result<(), ProviderError>, edits_hooks: Option<bool>) -> CheckResult {
@@ -346,10 +362,7 @@ fn hooks_check(hooks: &Result<(), ProviderError>, edits_hooks: Option<bool>) -> 
             "Add the scope \"Code: Read\" (vso.code) to the token; it covers service hooks.",
         )
         .with_status(*status),
-        (Err(other), _) => {
-            let CheckResult { reason, message, remedy, http_status, .. } = failed(Check::Webhooks, other);
-            CheckResult { http_status, ..CheckResult::warn(Check::Webhooks, &reason, message, remedy) }
-        }
+        (Err(other), _) => warned(Check::Webhooks, other),
     }
 }
 
@@ -363,9 +376,13 @@ pub(super) fn unusable(error: ProviderError) -> Inspection {
     let refused = matches!(error, ProviderError::CredentialRejected { .. });
     if refused {
         checks.push(CheckResult::pass(Check::ProviderMatch, "Azure DevOps answers"));
-        checks.push(failed(Check::Authentication, &error));
+        checks.push(CheckResult { remedy: TOKEN_REMEDY.to_owned(), ..failed(Check::Authentication, &error) });
     } else {
-        checks.push(failed(Check::ProviderMatch, &error));
+        let check = failed(Check::ProviderMatch, &error);
+        checks.push(match error {
+            ProviderError::Mismatch { .. } => CheckResult { remedy: URL_REMEDY.to_owned(), ..check },
+            _ => check,
+        });
         skip(&mut checks, &[Check::Authentication], "the provider could not be asked");
     }
     let rest =
@@ -376,52 +393,4 @@ pub(super) fn unusable(error: ProviderError) -> Inspection {
 
 fn skip(checks: &mut Vec<CheckResult>, which: &[Check], why: &str) {
     checks.extend(which.iter().map(|&check| CheckResult::skipped(check, why)));
-}
-
-/// A failed check, with the reason of the contract for that error.
-fn failed(check: Check, error: &ProviderError) -> CheckResult {
-    let (reason, remedy) = match error {
-        ProviderError::EndpointDenied { .. } => {
-            ("ENDPOINT_NOT_ALLOWED", "Ask the operator of this service to allow the host.")
-        }
-        ProviderError::Unreachable { .. } => {
-            ("PROVIDER_UNREACHABLE", "Check the host, its port and the network in between, then try again.")
-        }
-        ProviderError::TlsUntrusted { .. } => (
-            "PROVIDER_TLS_UNTRUSTED",
-            "Give the certificate of the authority that signed the server's certificate with the connection.",
-        ),
-        ProviderError::Timeout => {
-            ("PROVIDER_TIMEOUT", "Try again later; the provider is slow or delays its answers.")
-        }
-        ProviderError::RateLimited { .. } => {
-            ("PROVIDER_RATE_LIMITED", "Wait; all tokens of one user share one limit.")
-        }
-        ProviderError::CredentialRejected { .. } => ("CREDENTIAL_REJECTED", TOKEN_REMEDY),
-        ProviderError::ScopeMissing { .. } => ("CREDENTIAL_SCOPE_MISSING", "Add the scope to the token."),
-        ProviderError::Forbidden => {
-            ("REPOSITORY_NOT_ACCESSIBLE", "Give the token's user the right, or use another user's token.")
-        }
-        ProviderError::Mismatch { .. } | ProviderError::NotFound | ProviderError::Unsupported => (
-            "PROVIDER_MISMATCH",
-            "Check the URL: it must name the organization, such as https://dev.azure.com/fabrikam, or a \
-             collection of the server, such as https://devops.example.com/tfs/DefaultCollection.",
-        ),
-        ProviderError::VersionUnsupported { .. } => {
-            ("PROVIDER_VERSION_UNSUPPORTED", "Update the server to Azure DevOps Server 2019 or later.")
-        }
-        ProviderError::Failed { .. } => {
-            ("PROVIDER_ERROR", "Try again later; ask the server's administrator if it stays.")
-        }
-    };
-    let status = match error {
-        ProviderError::CredentialRejected { status, .. } => Some(*status),
-        ProviderError::Failed { status, .. } => *status,
-        _ => None,
-    };
-    let message = match error {
-        ProviderError::Mismatch { found } => format!("what answers is {found}"),
-        other => other.to_string(),
-    };
-    CheckResult { http_status: status, ..CheckResult::fail(check, reason, message, remedy) }
 }

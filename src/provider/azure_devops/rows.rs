@@ -1,7 +1,8 @@
 //! The JSON of Azure DevOps, and what becomes of it. Unknown fields and unknown values are ignored: the
 //! service sends more than its description says (`visibility: "organization"`).
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use url::Url;
@@ -10,6 +11,7 @@ use super::url::{cleaned, is_foreign, join};
 use crate::domain::credential::Account;
 use crate::domain::repository::{Namespace, NamespaceKind, Permission, Repository, Visibility};
 use crate::domain::timestamp::Timestamp;
+use crate::provider::inspection::clean;
 
 /// The id under which the service treats a caller without a token, or with one that it does not know.
 pub(super) const ANONYMOUS_ID: &str = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
@@ -25,6 +27,7 @@ pub(super) struct Rows<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProjectRow {
+    #[serde(deserialize_with = "guid")]
     pub(super) id: String,
     pub(super) name: String,
     visibility: Option<String>,
@@ -35,6 +38,7 @@ pub(super) struct ProjectRow {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RepositoryRow {
+    #[serde(deserialize_with = "guid")]
     pub(super) id: String,
     pub(super) name: String,
     pub(super) project: ProjectRow,
@@ -115,12 +119,17 @@ impl ConnectionRow {
         {
             return Identity::Anonymous;
         }
+        if !is_guid(&id) {
+            return Identity::Absent;
+        }
         let login =
             user.properties.and_then(|p| p.account).and_then(|account| account.value).unwrap_or_default();
+        let login = clean(&login);
+        let name = user.custom_display_name.filter(|name| !name.is_empty()).unwrap_or(provider_name);
         let kind = user.subject_descriptor.unwrap_or_default();
         Identity::Known(Account {
             id,
-            display_name: user.custom_display_name.filter(|name| !name.is_empty()).unwrap_or(provider_name),
+            display_name: clean(&name),
             email: if login.contains('@') { login.clone() } else { String::new() },
             login,
             // Service principals of Entra, and the accounts of the product's own services.
@@ -134,7 +143,7 @@ impl ProjectRow {
     pub(super) fn into_namespace(self, base: &Url, parent: &str) -> Namespace {
         Namespace {
             web_url: join(base, [self.name.as_str()]).into(),
-            provider_id: self.id.to_ascii_lowercase(),
+            provider_id: self.id,
             full_path: self.name.clone(),
             display_name: self.name,
             kind: NamespaceKind::Project,
@@ -165,7 +174,7 @@ impl RepositoryRow {
             .map(|branch| branch.strip_prefix("refs/heads/").map(ToOwned::to_owned).unwrap_or(branch))
             .filter(|branch| !branch.is_empty());
         Repository {
-            provider_id: self.id.to_ascii_lowercase(),
+            provider_id: self.id,
             full_name: format!("{}/{}", self.project.name, self.name),
             visibility: self.project.visibility(),
             update_time: self.project.last_update_time.as_deref().and_then(moment),
@@ -193,6 +202,16 @@ impl RepositoryRow {
 fn moment(text: &str) -> Option<Timestamp> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok().map(Timestamp::from_unix_micros)
+}
+
+/// An id in lower case. It becomes a part of paths, so nothing but a GUID passes.
+fn guid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let mut text = String::deserialize(deserializer)?;
+    if !is_guid(&text) {
+        return Err(D::Error::custom("an id that is no GUID"));
+    }
+    text.make_ascii_lowercase();
+    Ok(text)
 }
 
 /// Whether a text is an id: a GUID in its usual form.
