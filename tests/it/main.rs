@@ -5,6 +5,7 @@
 mod support;
 
 mod api;
+mod azure_devops;
 mod cli;
 mod forge;
 mod store;
