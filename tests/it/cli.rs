@@ -5,7 +5,16 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use gitmoor::proto::v1;
+use gitmoor::proto::v1::connection_service_client::ConnectionServiceClient;
+use gitmoor::proto::v1::repository_service_client::RepositoryServiceClient;
 use rustix::process::{Pid, Signal};
+use tonic::transport::Endpoint;
+
+use crate::support::app::{connection, pat};
+use crate::support::forge::{Forge, gitlab_tokens};
 
 const OK: i32 = 0;
 const FAILED: i32 = 1;
@@ -175,13 +184,14 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: &Path, arguments: &[&str]) -> Self {
+    fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = folder.join("log.txt");
         let child = Command::new(env!("CARGO_BIN_EXE_gitmoor"))
             .args(["serve", "--listen", "unix:g.sock"])
             .args(arguments)
             .current_dir(folder)
             .env_clear()
+            .envs(variables.iter().copied())
             .stderr(std::fs::File::create(&log).expect("log file"))
             .spawn()
             .expect("the program starts");
@@ -217,7 +227,7 @@ impl Drop for Server {
 #[test]
 fn serve_dev_makes_its_folder_and_key_says_so_and_ends_with_code_0() {
     let folder = folder();
-    let server = Server::start(folder.path(), &["--dev"]);
+    let server = Server::start(folder.path(), &["--dev"], &[]);
     let key = folder.path().join("gitmoor-dev/dev.key");
     assert_eq!(std::fs::metadata(&key).expect("made").permissions().mode() & 0o7777, 0o600);
     let socket = std::fs::metadata(folder.path().join("g.sock")).expect("bound");
@@ -226,7 +236,7 @@ fn serve_dev_makes_its_folder_and_key_says_so_and_ends_with_code_0() {
     assert_eq!(code, Some(OK), "{log}");
     assert!(log.contains("DEVELOPMENT MODE"), "{log}");
     let text = std::fs::read_to_string(&key).expect("key file");
-    let again = Server::start(folder.path(), &["--dev", "--log-format", "json"]);
+    let again = Server::start(folder.path(), &["--dev", "--log-format", "json"], &[]);
     let (code, log) = again.stop();
     assert_eq!(code, Some(OK), "{log}");
     assert_eq!(std::fs::read_to_string(&key).expect("key file"), text, "the key stays");
@@ -238,7 +248,7 @@ fn serve_dev_makes_its_folder_and_key_says_so_and_ends_with_code_0() {
 #[test]
 fn k04_a_second_process_on_the_same_store_is_refused_with_code_5() {
     let folder = folder();
-    let server = Server::start(folder.path(), &["--dev"]);
+    let server = Server::start(folder.path(), &["--dev"], &[]);
     let second = gitmoor(folder.path(), &["serve", "--dev", "--listen", "unix:other.sock"], &[]);
     assert_eq!(code(&second), STORE, "{}", stderr(&second));
     assert_eq!(code(&gitmoor(folder.path(), &["healthcheck", "--address", "unix:g.sock"], &[])), OK);
@@ -248,7 +258,7 @@ fn k04_a_second_process_on_the_same_store_is_refused_with_code_5() {
 #[test]
 fn s28_a_wrong_key_at_start_names_both_ids_and_ends_with_code_4() {
     let folder = folder();
-    assert_eq!(Server::start(folder.path(), &["--dev"]).stop().0, Some(OK));
+    assert_eq!(Server::start(folder.path(), &["--dev"], &[]).stop().0, Some(OK));
     let id =
         |text: &str| text.lines().last().and_then(|line| line.split(' ').next()).expect("an id").to_owned();
     let key = |name: &str| id(&std::fs::read_to_string(folder.path().join(name)).expect("key file"));
@@ -260,7 +270,7 @@ fn s28_a_wrong_key_at_start_names_both_ids_and_ends_with_code_4() {
     for id in [key("gitmoor-dev/dev.key"), key("wrong.key")] {
         assert!(stderr(&refused).contains(&id), "{id} in {}", stderr(&refused));
     }
-    assert_eq!(Server::start(folder.path(), &["--dev"]).stop().0, Some(OK), "nothing was changed");
+    assert_eq!(Server::start(folder.path(), &["--dev"], &[]).stop().0, Some(OK), "nothing was changed");
 }
 
 #[test]
@@ -283,4 +293,97 @@ fn an_address_in_use_ends_with_code_6() {
     let refused = gitmoor(folder.path(), &["serve", "--dev", "--listen", &address], &[]);
     assert_eq!(code(&refused), LISTEN, "{}", stderr(&refused));
     assert!(stderr(&refused).contains(&address), "{}", stderr(&refused));
+}
+
+/// A token that no provider knows; it goes the same ways as a good one.
+const CANARY: &str = "glpat-CANARYcanary0123456789";
+
+#[test]
+fn s13_s19_at_trace_no_log_line_no_file_and_no_command_line_holds_a_token() {
+    let folder = folder();
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let forge = runtime.block_on(Forge::small()).expect("forge");
+    let arguments = ["--dev", "--egress-allow", forge.origin()];
+    let server = Server::start(folder.path(), &arguments, &[("RUST_LOG", "trace")]);
+    runtime.block_on(whole_life(&folder.path().join("g.sock"), &forge.gitlab_url()));
+    let command_line = std::fs::read(format!("/proc/{}/cmdline", server.child.id())).expect("read");
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(OK), "{log}");
+    assert!(log.contains("DEBUG"), "it was talkative");
+
+    let mut scanned = vec![("log".to_owned(), log.into_bytes()), ("command line".to_owned(), command_line)];
+    let mut folders = vec![folder.path().join("gitmoor-dev")];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).expect("listed").map(|entry| entry.expect("listed").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else {
+                scanned.push((entry.display().to_string(), std::fs::read(entry).expect("read")));
+            }
+        }
+    }
+    assert!(
+        scanned.iter().any(|(name, bytes)| name.contains("store") && bytes.len() > 100),
+        "it stored something"
+    );
+    for token in [CANARY, gitlab_tokens::GOOD] {
+        for form in forms(token) {
+            for (name, bytes) in &scanned {
+                assert!(
+                    !bytes.windows(form.len()).any(|window| window == form.as_bytes()),
+                    "{form} in {name}"
+                );
+            }
+        }
+    }
+}
+
+/// Everything that touches a token: create, refuse, verify, list, replace, delete.
+async fn whole_life(socket: &Path, url: &str) {
+    let channel = Endpoint::from_shared(format!("unix:{}", socket.display())).expect("an address");
+    let channel = channel.connect().await.expect("connected");
+    let mut connections = ConnectionServiceClient::new(channel.clone());
+    let parent = "tenants/acme".to_owned();
+    let create = |id: &str, token: &str| v1::CreateConnectionRequest {
+        parent: parent.clone(),
+        connection_id: id.to_owned(),
+        connection: Some(connection("gitlab", id, url, token)),
+        ..Default::default()
+    };
+    connections.create_connection(create("bad", CANARY)).await.expect_err("the provider refuses it");
+    connections.create_connection(create("kept", gitlab_tokens::GOOD)).await.expect("created");
+    let created = connections.create_connection(create("good", gitlab_tokens::GOOD)).await.expect("created");
+    let name = created.into_inner().name;
+    let verify = v1::VerifyConnectionRequest {
+        parent: parent.clone(),
+        connection: Some(connection("gitlab", "tried", url, CANARY)),
+        ..Default::default()
+    };
+    connections.verify_connection(verify).await.expect("a report");
+    let list = v1::ListRepositoriesRequest { parent: name.clone(), ..Default::default() };
+    RepositoryServiceClient::new(channel).list_repositories(list).await.expect("listed");
+    for (token, accepted) in [(CANARY, false), (gitlab_tokens::GOOD, true)] {
+        let replace = v1::ReplaceCredentialRequest {
+            name: name.clone(),
+            credential: Some(pat(token)),
+            ..Default::default()
+        };
+        assert_eq!(connections.replace_credential(replace).await.is_ok(), accepted);
+    }
+    let delete = v1::DeleteConnectionRequest { name, ..Default::default() };
+    connections.delete_connection(delete).await.expect("deleted");
+}
+
+/// A token as it is, and as an encoding would show it. Base64 depends on where the token begins, so all three are tried,
+/// without the letters that its neighbours have a part in.
+fn forms(token: &str) -> Vec<String> {
+    let hex: String = token.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![token.to_owned(), hex.to_uppercase(), hex, token.replace('-', "%2D")];
+    for before in 0..3 {
+        let text = BASE64.encode(format!("{}{token}", "x".repeat(before)));
+        forms.push(text[4..text.len() - 4].to_owned());
+    }
+    // In part, too: what is shown of a token is its prefix and its last four letters.
+    forms.push(token[6..token.len() - 4].to_owned());
+    forms
 }
