@@ -8,4 +8,5 @@ mod api;
 mod azure_devops;
 mod cli;
 mod forge;
+mod gitlab;
 mod store;

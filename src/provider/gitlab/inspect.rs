@@ -17,8 +17,8 @@ use crate::provider::{Inspection, ProviderError, RejectionCause};
 
 /// Most scopes that are taken over; GitLab has about 20.
 const MAX_SCOPES: usize = 64;
-/// What `/personal_access_tokens/self` and others of these small answers may have at most, in bytes.
-const SMALL: usize = 256 * 1_024;
+/// What one of these small answers may have at most, in bytes; a name of a megabyte is cut, not refused.
+const SMALL: usize = 2 * 1_024 * 1_024;
 
 /// An answer of whatever status, and how long it took.
 struct Heard {
