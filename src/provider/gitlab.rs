@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod inspect;
+mod interview;
 mod listing;
 mod lookup;
 mod refusal;

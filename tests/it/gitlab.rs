@@ -146,7 +146,7 @@ async fn ac_08_the_api_is_found_from_any_pasted_url() {
                 answering.push(endpoint.api_url.to_string());
             }
         }
-        assert_eq!(answering, [right.clone()], "{tail}");
+        assert_eq!(answering, std::slice::from_ref(&right), "{tail}");
     }
 }
 
@@ -299,7 +299,40 @@ async fn ac_14_links_that_name_localhost_are_told() {
         assert_eq!(found.failure, None);
         assert_eq!(outcome(&found, Check::ListRepositories), (Outcome::Warn, reason));
         assert!(check(&found, Check::ListRepositories).remedy.contains("external_url"));
+        // A user without any project is told too.
+        let config = GitlabConfig {
+            external_url: Some(external.to_owned()),
+            repositories: 0,
+            ..GitlabConfig::default()
+        };
+        let found = Setup::new(config).await.inspect(tokens::GOOD).await;
+        assert_eq!(outcome(&found, Check::ListRepositories), (Outcome::Warn, reason));
     }
+}
+
+#[tokio::test]
+async fn a_spent_quota_is_no_dead_token() {
+    let setup = Setup::small().await;
+    setup.forge.set_fault(Fault::RateLimitedText("3600".to_owned()));
+    let found = setup.inspect(tokens::GOOD).await;
+    assert!(matches!(found.failure, Some(ProviderError::RateLimited { .. })), "{:?}", found.failure);
+    assert_eq!(outcome(&found, Check::ProviderMatch), (Outcome::Fail, "PROVIDER_RATE_LIMITED"));
+}
+
+#[tokio::test]
+async fn ac_18_a_refused_identity_call_outweighs_everything_else() {
+    let setup = Setup::small().await;
+    // The list of projects answers anybody; the rest does not.
+    setup.forge.fault_on("/gitlab/api/v4/personal_access_tokens/self", Fault::NotFoundHtml, 1);
+    setup.forge.fault_on("/gitlab/api/v4/user", Fault::HtmlOk, 1);
+    let found = setup.inspect(tokens::GOOD).await;
+    assert!(found.failure.is_some() && found.account.is_none());
+    // Where the token cannot be asked about, its named user is proof enough.
+    setup.forge.fault_on("/gitlab/api/v4/personal_access_tokens/self", Fault::NotFoundHtml, 1);
+    let found = setup.inspect(tokens::GOOD).await;
+    assert_eq!(found.failure, None);
+    assert_eq!(outcome(&found, Check::Scopes).0, Outcome::Skipped);
+    assert_eq!(found.capabilities.list_repositories, Capability::Yes);
 }
 
 #[tokio::test]

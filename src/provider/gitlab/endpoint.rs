@@ -200,7 +200,7 @@ mod tests {
             candidates("https://git.corp.example:8443/gitlab/"),
             ["https://git.corp.example:8443/gitlab/api/v4", "https://git.corp.example:8443/api/v4"]
         );
-        assert_eq!(candidates("https://git/gitlab//api/v4/"), ["https://git/gitlab/api/v4"]);
+        assert_eq!(candidates("https://git/gitlab/api/v4/"), ["https://git/gitlab/api/v4"]);
         assert_eq!(candidates("https://git:443/api/v4/projects"), ["https://git/api/v4"]);
         assert_eq!(
             candidates("https://git/a/b/-/merge_requests/1"),
@@ -272,6 +272,30 @@ mod tests {
         assert!(other.is_at(&api, &["", "https://clone.example/group/project.git"]));
         for text in ["", "group/project", "file:///etc/passwd", "git://git.example/x", "https://", "/a:b"] {
             assert_eq!(CloneUrl::parse(text), Err(ProviderError::NotFound), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn ac_08_no_api_base_is_odd(path in "((-|api|v4|[a-zA-Z0-9._-]{1,5}|[a-z]{1,3}\\.git)/){0,12}") {
+            let text = format!("https://git.example/{path}");
+            // What the check of the text lets through is all that ever comes here.
+            proptest::prop_assume!(BaseUrl::parse(&text).is_ok());
+            let candidates = candidates(&text);
+            proptest::prop_assert!((1..=MAX_CANDIDATES).contains(&candidates.len()));
+            for candidate in candidates {
+                let path = candidate.strip_prefix("https://git.example").unwrap_or("//");
+                proptest::prop_assert!(path.ends_with(API_PATH) && !path.contains("//"), "{candidate}");
+            }
+        }
+
+        #[test]
+        fn a_clone_url_of_any_text_is_read_or_refused(text in ".{0,60}") {
+            let api = Url::parse("https://git.example/gitlab/api/v4").expect("a URL");
+            if let Ok(url) = CloneUrl::parse(&text) {
+                let path = url.full_path(&api);
+                proptest::prop_assert!(!path.ends_with('/'));
+            }
         }
     }
 }

@@ -1,67 +1,20 @@
 //! The checks of a token: does it work, whose is it, what may it do, until when.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use super::MINIMUM_VERSION;
-use super::endpoint::is_cloud;
-use super::refusal::{accepted, is_scope, speaks_gitlab};
-use super::rows::{self, OauthRow, ProjectRow, TokenRow, UserRow, VersionRow};
+use super::endpoint::{self, is_cloud};
+use super::interview::{Details, Heard, Interview, SMALL, User};
+use super::refusal::{accepted, speaks_gitlab};
+use super::rows::{self, ProjectRow, TokenRow, UserRow, VersionRow};
 use crate::domain::credential::{Account, Capabilities, Capability, CapabilityType, ExpireTimeSource};
-use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult};
-use crate::provider::api::{Answer, Api, Call};
+use crate::provider::api::{Answer, Api};
 use crate::provider::inspection::{clean, failed, warned};
-use crate::provider::{Inspection, ProviderError, RejectionCause};
-
-/// Most scopes that are taken over; GitLab has about 20.
-const MAX_SCOPES: usize = 64;
-/// What one of these small answers may have at most, in bytes; a name of a megabyte is cut, not refused.
-const SMALL: usize = 2 * 1_024 * 1_024;
-
-/// An answer of whatever status, and how long it took.
-struct Heard {
-    answer: Result<Answer, ProviderError>,
-    took: Duration,
-}
-
-impl Heard {
-    async fn of(call: Call<'_>) -> Self {
-        let start = Instant::now();
-        Self { answer: call.send().await, took: start.elapsed() }
-    }
-
-    /// The answer if it is a 200, else the error that it stands for.
-    fn accepted(&self) -> Result<Answer, ProviderError> {
-        self.answer.clone().and_then(accepted)
-    }
-
-    fn status(&self) -> Option<u16> {
-        self.answer.as_ref().ok().map(|answer| answer.status.as_u16())
-    }
-}
-
-/// Everything that was asked.
-struct Interview {
-    version: Heard,
-    token: Heard,
-    user: Heard,
-    list: Heard,
-    maintained: Heard,
-}
+use crate::provider::{Inspection, ProviderError};
 
 /// Runs all checks. The calls do not depend on each other and run side by side; two more follow where an
 /// answer leaves a question open.
 pub(super) async fn inspect(api: &Api, wanted: &[CapabilityType]) -> Inspection {
-    let (version, token, user, list, maintained) = tokio::join!(
-        version(api),
-        Heard::of(api.get(&["personal_access_tokens", "self"]).limit(SMALL)),
-        Heard::of(api.get(&["user"]).limit(SMALL)),
-        Heard::of(one_project(api)),
-        Heard::of(one_project(api).query("min_access_level", "40")),
-    );
-    let heard = Interview { version, token, user, list, maintained };
+    let heard = Interview::conduct(api).await;
     let mut found = Inspection::default();
     heard.note_clock_and_quota(&mut found);
 
@@ -94,20 +47,6 @@ pub(super) async fn inspect(api: &Api, wanted: &[CapabilityType]) -> Inspection 
     found
 }
 
-/// The version; servers before 15.2 have no `/metadata`.
-async fn version(api: &Api) -> Heard {
-    let heard = Heard::of(api.get(&["metadata"]).limit(SMALL)).await;
-    if heard.status() == Some(404) { Heard::of(api.get(&["version"]).limit(SMALL)).await } else { heard }
-}
-
-fn one_project(api: &Api) -> Call<'_> {
-    api.get(&["projects"])
-        .query("membership", "true")
-        .query("order_by", "id")
-        .query("sort", "asc")
-        .query("per_page", "1")
-}
-
 /// The checks behind one that ends the inspection, from `first` on.
 fn skip_rest(found: &mut Inspection, first: Check) {
     let rest = [
@@ -125,75 +64,7 @@ fn skip_rest(found: &mut Inspection, first: Check) {
     );
 }
 
-/// What is known of the token itself.
-#[derive(Debug)]
-enum Details {
-    /// It has scopes.
-    Known { scopes: Vec<String>, expire_time: Option<Timestamp>, user_id: Option<String> },
-    /// The provider accepted it and says no more: a fine-grained token, an old server.
-    Accepted { user_id: Option<String>, expire_time: Option<Timestamp> },
-    /// The question was not answered; the token may still be good.
-    Unanswered(ProviderError),
-    /// The token is refused.
-    Refused(ProviderError),
-}
-
-impl Details {
-    const fn scopes(&self) -> Option<&Vec<String>> {
-        match self {
-            Self::Known { scopes, .. } => Some(scopes),
-            _ => None,
-        }
-    }
-
-    const fn user_id(&self) -> Option<&String> {
-        match self {
-            Self::Known { user_id, .. } | Self::Accepted { user_id, .. } => user_id.as_ref(),
-            _ => None,
-        }
-    }
-
-    const fn expire_time(&self) -> Option<Timestamp> {
-        match self {
-            Self::Known { expire_time, .. } | Self::Accepted { expire_time, .. } => *expire_time,
-            _ => None,
-        }
-    }
-
-    fn holds(&self, any_of: &[&str]) -> Capability {
-        self.scopes().map_or(Capability::Unknown, |scopes| {
-            if scopes.iter().any(|scope| any_of.contains(&scope.as_str())) {
-                Capability::Yes
-            } else {
-                Capability::No
-            }
-        })
-    }
-}
-
-/// What `/user` said.
-enum User {
-    Named(Account),
-    /// Refused in words that only an accepted token gets.
-    MayNotAsk,
-    /// The question was not answered; the token may still be good.
-    Unanswered(ProviderError),
-    /// The token is refused, or nobody stands behind it.
-    Refused(ProviderError),
-}
-
 impl Interview {
-    fn all(&self) -> [&Heard; 5] {
-        [&self.version, &self.token, &self.user, &self.list, &self.maintained]
-    }
-
-    fn note_clock_and_quota(&self, found: &mut Inspection) {
-        for answer in self.all().into_iter().filter_map(|heard| heard.answer.as_ref().ok()) {
-            found.server_time = answer.date().or(found.server_time);
-            found.rate_limit = answer.rate_limit.or(found.rate_limit);
-        }
-    }
-
     /// Whether it is GitLab that answers, and what ends the inspection if it is not.
     fn provider_match(&self) -> (CheckResult, Option<ProviderError>) {
         let check = Check::ProviderMatch;
@@ -277,94 +148,6 @@ impl Interview {
             }
         }
     }
-
-    /// What the token tells of itself. OAuth tokens are asked elsewhere.
-    async fn token_details(&self, api: &Api) -> Details {
-        match self.token.accepted() {
-            Ok(answer) => match answer.json::<TokenRow>() {
-                Ok(row) => details_of(row),
-                Err(error) => Details::Refused(error),
-            },
-            Err(ProviderError::ScopeMissing { .. }) => Details::Accepted { user_id: None, expire_time: None },
-            Err(ProviderError::Failed { status: Some(400), .. }) => oauth_details(api).await,
-            Err(error @ ProviderError::CredentialRejected { .. }) => Details::Refused(error),
-            Err(error) => Details::Unanswered(error),
-        }
-    }
-
-    fn token_user(&self) -> User {
-        match self.user.accepted() {
-            Ok(answer) => user_of(&answer),
-            Err(ProviderError::ScopeMissing { .. }) => User::MayNotAsk,
-            Err(error @ ProviderError::CredentialRejected { .. }) => User::Refused(error),
-            Err(error) => User::Unanswered(error),
-        }
-    }
-}
-
-fn details_of(row: TokenRow) -> Details {
-    let refused = |cause| Details::Refused(ProviderError::CredentialRejected { cause, status: 200 });
-    let (expire_time, user_id) = (row.expire_time(), row.user_id.map(|id| id.0.to_string()));
-    if row.revoked == Some(true) {
-        return refused(RejectionCause::Revoked);
-    }
-    if row.active == Some(false) {
-        return refused(RejectionCause::Unknown);
-    }
-    if row.granular == Some(true) {
-        return Details::Accepted { user_id, expire_time };
-    }
-    Details::Known { scopes: sane(row.scopes), expire_time, user_id }
-}
-
-/// `{base}/oauth/token/info`, beside the API.
-async fn oauth_details(api: &Api) -> Details {
-    let answer = api.get_above(2, &["oauth", "token", "info"]).limit(SMALL).send().await.and_then(accepted);
-    let row = answer.and_then(|answer| Ok((answer.date(), answer.json::<OauthRow>()?)));
-    match row {
-        Ok((date, row)) => Details::Known {
-            scopes: sane(row.scope),
-            // What is left is told, so it counts from the server's own clock.
-            expire_time: row
-                .expires_in
-                .and_then(|seconds| u64::try_from(seconds).ok())
-                .zip(date)
-                .map(|(seconds, date)| date.saturating_add(Duration::from_secs(seconds))),
-            user_id: row.resource_owner_id.map(|id| id.0.to_string()),
-        },
-        Err(error @ ProviderError::CredentialRejected { .. }) => Details::Refused(error),
-        Err(error) => Details::Unanswered(error),
-    }
-}
-
-fn sane(scopes: Vec<String>) -> Vec<String> {
-    scopes.into_iter().filter(|scope| is_scope(scope)).take(MAX_SCOPES).collect()
-}
-
-/// A good answer alone proves nothing: it must name a user.
-fn user_of(answer: &Answer) -> User {
-    let nobody = ProviderError::CredentialRejected { cause: RejectionCause::Unknown, status: 200 };
-    let value: serde_json::Value = match answer.json() {
-        Ok(value) => value,
-        Err(error) => return User::Refused(error),
-    };
-    if value.is_null() || value.get("id").is_some_and(serde_json::Value::is_null) {
-        return User::Refused(nobody);
-    }
-    let Ok(row) = serde_json::from_value::<UserRow>(value) else {
-        return User::Refused(ProviderError::Failed {
-            problem: "its answer about the token's user is not the one that it documents",
-            status: Some(200),
-        });
-    };
-    if row.is_blocked() {
-        return User::Refused(ProviderError::CredentialRejected {
-            cause: RejectionCause::Blocked,
-            status: 200,
-        });
-    }
-    let account = row.account();
-    if account.login.is_empty() { User::Refused(nobody) } else { User::Named(account) }
 }
 
 /// The token works if the provider tells of it, names its user, or refuses either in words that only an accepted
@@ -447,10 +230,11 @@ async fn hooks(
     }
     let known = details.scopes().is_some();
     let maintained = heard.maintained.accepted().and_then(|answer| rows::projects(&answer));
-    if known && maintained.is_ok_and(|rows| !rows.is_empty()) {
+    let maintained = maintained.as_ref().ok().and_then(|rows| rows.first());
+    if known && maintained.is_some() {
         return Ok(Capability::Yes);
     }
-    let Some(project) = project else { return Ok(Capability::Unknown) };
+    let Some(project) = maintained.or(project) else { return Ok(Capability::Unknown) };
     let id = project.id.0.to_string();
     let call = api.get(&["projects", &id, "hooks"]).query("per_page", "1").limit(SMALL);
     match call.send().await.and_then(accepted) {
@@ -537,7 +321,10 @@ fn list_check(
     let result = match rows {
         Ok(rows) => rows
             .first()
-            .and_then(|row| foreign_links(row, api))
+            .map(ProjectRow::link_hosts)
+            // Without a project the link to the first page still names the configured URL.
+            .or_else(|| heard.list.answer.as_ref().ok().and_then(link_host).map(|host| vec![host]))
+            .and_then(|hosts| foreign_links(&hosts, api))
             .unwrap_or_else(|| CheckResult::pass(check, "projects can be listed"))
             .with_status(200),
         Err(ProviderError::ScopeMissing { .. }) if !is_wanted => {
@@ -556,10 +343,9 @@ fn list_check(
     found.checks.push(result.with_duration(heard.list.took));
 }
 
-/// A warning if a project's own links name another host: the server was not told its own address.
-fn foreign_links(row: &ProjectRow, api: &Api) -> Option<CheckResult> {
+/// A warning if the server's own links name another host: the server was not told its own address.
+fn foreign_links(hosts: &[String], api: &Api) -> Option<CheckResult> {
     let own = api.base().host_str().unwrap_or("").to_ascii_lowercase();
-    let hosts = row.link_hosts();
     // Through a gateway the cloud keeps its own name, which nobody can set.
     let foreign = hosts.iter().find(|host| **host != own && !is_cloud(host))?;
     let (reason, message) = if is_local(foreign) {
@@ -574,6 +360,12 @@ fn foreign_links(row: &ProjectRow, api: &Api) -> Option<CheckResult> {
         "Set `external_url` in the server's gitlab.rb (Helm: global.hosts) to the URL that people use, and \
          check the custom clone URL for HTTP(S) in its visibility and access settings.",
     ))
+}
+
+/// The host of the first link to a page.
+fn link_host(answer: &Answer) -> Option<String> {
+    let (_, rest) = answer.header("link")?.split_once('<')?;
+    endpoint::host(rest.split_once('>')?.0)
 }
 
 fn is_local(host: &str) -> bool {
@@ -615,12 +407,7 @@ fn release(version: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::test_answer;
     use super::*;
-
-    fn user(body: &str) -> User {
-        user_of(&test_answer(200, &[("content-type", "application/json")], body))
-    }
 
     #[test]
     fn ac_11_releases_compare_as_numbers() {
@@ -631,44 +418,6 @@ mod tests {
         for bad in ["", "GitLab", "18", "x.y"] {
             assert_eq!(release(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn ac_18_h48_a_bare_200_names_nobody() {
-        let nobody = |body| matches!(user(body), User::Refused(ProviderError::CredentialRejected { .. }));
-        assert!(nobody("null") && nobody(r#"{"id":null,"username":null}"#));
-        assert!(nobody(r#"{"id":1,"username":""}"#));
-        let garbled = |body| matches!(user(body), User::Refused(ProviderError::Failed { .. }));
-        assert!(
-            garbled("{}") && garbled("[]") && garbled("<html>") && garbled(r#"{"id":"1","username":"x"}"#)
-        );
-        assert!(
-            matches!(user(r#"{"id":1,"username":"sam"}"#), User::Named(account) if account.login == "sam")
-        );
-    }
-
-    #[test]
-    fn ac_16_a_blocked_user_is_refused_by_state_too() {
-        let body = r#"{"id":1,"username":"sam","state":"blocked"}"#;
-        assert!(matches!(
-            user(body),
-            User::Refused(ProviderError::CredentialRejected { cause: RejectionCause::Blocked, .. })
-        ));
-    }
-
-    #[test]
-    fn a_token_that_calls_itself_dead_is_dead() {
-        let details = |body: &str| details_of(serde_json::from_str(body).expect("a token"));
-        assert!(matches!(
-            details(r#"{"id":1,"scopes":["api"],"revoked":true}"#),
-            Details::Refused(ProviderError::CredentialRejected { cause: RejectionCause::Revoked, .. })
-        ));
-        assert!(matches!(details(r#"{"id":1,"scopes":["api"],"active":false}"#), Details::Refused(_)));
-        // A fine-grained token has permissions instead of scopes.
-        assert!(matches!(
-            details(r#"{"id":1,"scopes":["granular"],"granular":true,"user_id":7}"#),
-            Details::Accepted { user_id: Some(id), .. } if id == "7"
-        ));
     }
 
     #[test]
