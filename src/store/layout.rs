@@ -189,10 +189,14 @@ pub(super) fn name_owner(
     provider: &ProviderId,
     folded: &str,
 ) -> Result<Option<ConnectionId>, StoreError> {
-    let key = name_key(tenant, provider, folded);
-    let Some(bytes) = rows.get(&key)? else { return Ok(None) };
-    let row: NameRow = record::unwrap(&key, bytes.as_ref()).map_err(unreadable(&key))?;
-    let owner = ConnectionId::parse(&row.owner).map_err(|_| unreadable(&key)(RecordProblem::Damaged))?;
+    owner(rows, &name_key(tenant, provider, folded))
+}
+
+/// Whose the display name is that is claimed at `key`.
+pub(super) fn owner(rows: &impl Rows, key: &[u8]) -> Result<Option<ConnectionId>, StoreError> {
+    let Some(bytes) = rows.get(key)? else { return Ok(None) };
+    let row: NameRow = record::unwrap(key, bytes.as_ref()).map_err(unreadable(key))?;
+    let owner = ConnectionId::parse(&row.owner).map_err(|_| unreadable(key)(RecordProblem::Damaged))?;
     Ok(Some(owner))
 }
 
@@ -220,7 +224,7 @@ pub(super) fn events(
     limit: usize,
 ) -> Result<Vec<(u64, Event)>, StoreError> {
     // Read before the walk, which then sees at least the events that this row speaks of.
-    let last = tenant_row(rows, tenant)?.last_event;
+    let last = tenant_row(rows, tenant)?.unwrap_or_default().last_event;
     let (_, to) = range_of(EVENT, tenant);
     let mut events = Vec::new();
     let mut problem = None;
@@ -261,13 +265,11 @@ pub(super) fn identity(rows: &impl Rows) -> Result<Option<Sealed>, StoreError> {
     Ok(Some(Sealed(row.sealed)))
 }
 
-/// The tenant's row; all zeros for a tenant that has none.
-pub(super) fn tenant_row(rows: &impl Rows, tenant: &TenantId) -> Result<TenantRow, StoreError> {
+/// The tenant's row, or `None` for a tenant that nothing was ever stored for.
+pub(super) fn tenant_row(rows: &impl Rows, tenant: &TenantId) -> Result<Option<TenantRow>, StoreError> {
     let key = tenant_key(tenant);
-    match rows.get(&key)? {
-        Some(bytes) => record::unwrap(&key, bytes.as_ref()).map_err(unreadable(&key)),
-        None => Ok(TenantRow::default()),
-    }
+    let Some(bytes) = rows.get(&key)? else { return Ok(None) };
+    record::unwrap(&key, bytes.as_ref()).map(Some).map_err(unreadable(&key))
 }
 
 /// The store's own row, or `None` in an empty store.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::layout::{self, Rows, Visit};
-use super::record::{self, IdentityRow, IndexRow, NameRow, RetiredRow, StoreRow};
+use super::record::{self, IdentityRow, IndexRow, NameRow, RetiredRow, StoreRow, TenantRow};
 use super::{Change, Remembered, StoreError};
 use crate::domain::connection::{ConnectionName, ConnectionRecord, Revision, TenantId};
 use crate::domain::credential::Sealed;
@@ -13,11 +13,22 @@ use crate::domain::event::Event;
 /// that fails leaves nothing.
 pub(super) struct Plan<'a, R> {
     below: &'a R,
-    settled: Writes,
-    staged: Writes,
+    settled: Planned,
+    staged: Planned,
     commits: u64,
-    new_tenants: u64,
-    staged_tenants: u64,
+}
+
+/// Rows by key, and the counts of tenants, which nearly every change touches: they are encoded once, at the end.
+#[derive(Default)]
+struct Planned {
+    writes: Writes,
+    tenants: HashMap<TenantId, Counts>,
+}
+
+#[derive(Clone, Copy)]
+struct Counts {
+    row: TenantRow,
+    is_new: bool,
 }
 
 /// Rows by key; `None` where the row goes.
@@ -26,14 +37,7 @@ pub(super) type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
 impl<'a, R: Rows> Plan<'a, R> {
     /// An empty plan over the rows of a backend.
     pub(super) fn new(below: &'a R) -> Self {
-        Self {
-            below,
-            settled: Writes::new(),
-            staged: Writes::new(),
-            commits: 0,
-            new_tenants: 0,
-            staged_tenants: 0,
-        }
+        Self { below, settled: Planned::default(), staged: Planned::default(), commits: 0 }
     }
 
     /// Adds all the changes or none of them.
@@ -41,24 +45,31 @@ impl<'a, R: Rows> Plan<'a, R> {
         let outcome = changes.iter().try_for_each(|change| self.stage(change));
         if outcome.is_ok() {
             self.commits += 1;
-            self.new_tenants += self.staged_tenants;
-            self.settled.extend(self.staged.drain());
+            self.settled.writes.extend(self.staged.writes.drain());
+            self.settled.tenants.extend(self.staged.tenants.drain());
         } else {
-            self.staged.clear();
+            self.staged.writes.clear();
+            self.staged.tenants.clear();
         }
-        self.staged_tenants = 0;
         outcome
     }
 
     /// The rows to write, all at once, and how many commits the store has then seen; `None` if no commit succeeded.
-    pub(super) fn finish(mut self) -> Result<Option<(Writes, u64)>, StoreError> {
+    pub(super) fn finish(self) -> Result<Option<(Writes, u64)>, StoreError> {
         if self.commits == 0 {
             return Ok(None);
         }
-        let old = layout::store_row(self.below)?.unwrap_or_default();
-        let row = StoreRow { commits: old.commits + self.commits, tenants: old.tenants + self.new_tenants };
-        self.settled.insert(layout::STORE.to_vec(), Some(record::wrap(layout::STORE, &row)));
-        Ok(Some((self.settled, row.commits)))
+        let Planned { mut writes, tenants } = self.settled;
+        let mut store: StoreRow = layout::store_row(self.below)?.unwrap_or_default();
+        store.commits += self.commits;
+        for (tenant, counts) in tenants {
+            store.tenants += u64::from(counts.is_new);
+            let key = layout::tenant_key(&tenant);
+            let bytes = record::wrap(&key, &counts.row);
+            writes.insert(key, Some(bytes));
+        }
+        writes.insert(layout::STORE.to_vec(), Some(record::wrap(layout::STORE, &store)));
+        Ok(Some((writes, store.commits)))
     }
 
     fn stage(&mut self, change: &Change) -> Result<(), StoreError> {
@@ -80,7 +91,7 @@ impl<'a, R: Rows> Plan<'a, R> {
         if layout::id_taken(self, name)? {
             return Err(StoreError::IdTaken);
         }
-        self.claim_name(record)?;
+        self.claim_name(claimed_by(record), record)?;
         self.put_connection(record);
         self.count(&name.tenant, |row| {
             row.connections += 1;
@@ -93,9 +104,10 @@ impl<'a, R: Rows> Plan<'a, R> {
         if old.revision != expected || expected.0.checked_add(1) != Some(record.revision.0) {
             return Err(StoreError::Stale);
         }
-        if claimed_by(&old) != claimed_by(record) {
-            self.claim_name(record)?;
-            self.staged.insert(claimed_by(&old), None);
+        let (freed, claimed) = (claimed_by(&old), claimed_by(record));
+        if freed != claimed {
+            self.claim_name(claimed, record)?;
+            self.staged.writes.insert(freed, None);
         }
         self.put_connection(record);
         Ok(())
@@ -106,8 +118,8 @@ impl<'a, R: Rows> Plan<'a, R> {
         if old.revision != expected {
             return Err(StoreError::Stale);
         }
-        self.staged.insert(claimed_by(&old), None);
-        self.staged.insert(layout::connection_key(name), None);
+        self.staged.writes.insert(claimed_by(&old), None);
+        self.staged.writes.insert(layout::connection_key(name), None);
         self.put(layout::retired_key(name), &RetiredRow { uid: old.connection.uid });
         self.count(&name.tenant, |row| {
             // Saturating: a count that is wrong is for the check at the next start, not for a panic here.
@@ -118,11 +130,15 @@ impl<'a, R: Rows> Plan<'a, R> {
     }
 
     fn append(&mut self, event: &Event) -> Result<(), StoreError> {
-        let sequence = layout::tenant_row(self, &event.tenant)?.last_event + 1;
+        let mut sequence = 0;
+        self.count(&event.tenant, |row| {
+            row.last_event += 1;
+            sequence = row.last_event;
+        })?;
         let key = layout::event_key(&event.tenant, sequence);
         let bytes = record::encode_event(&key, event);
-        self.staged.insert(key, Some(bytes));
-        self.count(&event.tenant, |row| row.last_event = sequence)
+        self.staged.writes.insert(key, Some(bytes));
+        Ok(())
     }
 
     fn remember(&mut self, remembered: &Remembered) -> Result<(), StoreError> {
@@ -132,7 +148,7 @@ impl<'a, R: Rows> Plan<'a, R> {
             return Err(StoreError::RequestRemembered);
         }
         let bytes = record::encode_remembered(&key, remembered);
-        self.staged.insert(key, Some(bytes));
+        self.staged.writes.insert(key, Some(bytes));
         self.put(layout::request_time_key(*time, tenant, request_id), &IndexRow {});
         Ok(())
     }
@@ -144,41 +160,37 @@ impl<'a, R: Rows> Plan<'a, R> {
         Ok(())
     }
 
-    fn claim_name(&mut self, record: &ConnectionRecord) -> Result<(), StoreError> {
-        let connection = &record.connection;
-        let ConnectionName { tenant, id } = &connection.name;
-        let folded = connection.display_name.fold();
-        if let Some(owner) = layout::name_owner(self, tenant, &connection.provider, &folded)? {
+    fn claim_name(&mut self, claimed: Vec<u8>, record: &ConnectionRecord) -> Result<(), StoreError> {
+        if let Some(owner) = layout::owner(self, &claimed)? {
             return Err(StoreError::NameTaken { owner });
         }
-        self.put(claimed_by(record), &NameRow { owner: id.as_str().to_owned() });
+        self.put(claimed, &NameRow { owner: record.connection.name.id.as_str().to_owned() });
         Ok(())
     }
 
-    fn count(
-        &mut self,
-        tenant: &TenantId,
-        change: impl FnOnce(&mut record::TenantRow),
-    ) -> Result<(), StoreError> {
-        let key = layout::tenant_key(tenant);
-        let mut row = layout::tenant_row(self, tenant)?;
-        if self.get(&key)?.is_none() {
-            self.staged_tenants += 1;
-        }
-        change(&mut row);
-        self.put(key, &row);
+    fn count(&mut self, tenant: &TenantId, change: impl FnOnce(&mut TenantRow)) -> Result<(), StoreError> {
+        let planned = self.staged.tenants.get(tenant).or_else(|| self.settled.tenants.get(tenant)).copied();
+        let mut counts = match planned {
+            Some(counts) => counts,
+            None => {
+                let row = layout::tenant_row(self.below, tenant)?;
+                Counts { row: row.unwrap_or_default(), is_new: row.is_none() }
+            }
+        };
+        change(&mut counts.row);
+        self.staged.tenants.insert(tenant.clone(), counts);
         Ok(())
     }
 
     fn put_connection(&mut self, record: &ConnectionRecord) {
         let key = layout::connection_key(&record.connection.name);
         let bytes = record::encode_connection(&key, record);
-        self.staged.insert(key, Some(bytes));
+        self.staged.writes.insert(key, Some(bytes));
     }
 
     fn put(&mut self, key: Vec<u8>, row: &impl prost::Message) {
         let bytes = record::wrap(&key, row);
-        self.staged.insert(key, Some(bytes));
+        self.staged.writes.insert(key, Some(bytes));
     }
 }
 
@@ -192,7 +204,7 @@ impl<R: Rows> Rows for Plan<'_, R> {
     type Value = Vec<u8>;
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.staged.get(key).or_else(|| self.settled.get(key)) {
+        match self.staged.writes.get(key).or_else(|| self.settled.writes.get(key)) {
             Some(planned) => Ok(planned.clone()),
             None => Ok(self.below.get(key)?.map(|bytes| bytes.as_ref().to_vec())),
         }
