@@ -105,6 +105,11 @@ impl Provider for AzureDevOps {
         url::endpoints(base_url, scope)
     }
 
+    /// A server answers 401 to a stranger, whatever the path.
+    fn answers_only_with_token(&self) -> bool {
+        true
+    }
+
     /// A collection answers connectionData; a project in it has no such call. A 401 counts as an answer if it
     /// is Azure DevOps' own, so that a refused token is told from a wrong URL.
     async fn answers(&self, api: &Api) -> Result<bool, ProviderError> {

@@ -59,6 +59,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         scope: &Scope,
     ) -> Result<Vec<Endpoint>, Vec<FieldViolation>>;
 
+    /// Whether [`Provider::answers`] is told nothing without the token: a provider that refuses a stranger
+    /// before it looks at the path. All candidates are of the origin for which the token was entered.
+    fn answers_only_with_token(&self) -> bool {
+        false
+    }
+
     /// Whether the provider answers below the endpoint of `api`. Only asked where a URL leaves it open.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::Core;
 use super::draft::CheckedCredential;
 use crate::domain::connection::{Condition, ConditionStatus, Connection, State};
 use crate::domain::credential::{
-    Account, Capability, CapabilityType, CredentialInfo, ExpireTimeSource, obfuscate,
+    Account, Capability, CapabilityType, Credential, CredentialInfo, ExpireTimeSource, obfuscate,
 };
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult, Outcome, VerificationReport};
@@ -28,12 +28,14 @@ pub(super) struct Verification {
 }
 
 impl Core {
-    /// Picks the endpoint that answers. With one candidate nothing is asked.
+    /// Picks the endpoint that answers. With one candidate nothing is asked. `credential` goes along only where
+    /// the provider tells nothing without it.
     pub(super) async fn locate(
         &self,
         provider: &dyn Provider,
         endpoints: Vec<Endpoint>,
         ca_certificates_pem: &str,
+        credential: Option<&Credential>,
         deadline: Instant,
     ) -> Result<Endpoint, ProviderError> {
         let mut endpoints = endpoints.into_iter();
@@ -43,10 +45,11 @@ impl Core {
         if endpoints.len() == 0 {
             return Ok(first);
         }
+        // Else no credential goes along: it is not known yet which path it belongs to.
+        let credential = credential.filter(|_| provider.answers_only_with_token());
         for candidate in std::iter::once(first).chain(endpoints) {
             let peer = Peer { provider, api_url: &candidate.api_url, ca_certificates_pem, account: "" };
-            // No credential goes along: it is not known yet which path it belongs to.
-            let api = self.gateway.api(peer, None, deadline)?;
+            let api = self.gateway.api(peer, credential, deadline)?;
             match provider.answers(&api).await {
                 Ok(true) => return Ok(candidate),
                 Ok(false) | Err(ProviderError::NotFound | ProviderError::Failed { .. }) => {}
@@ -60,7 +63,7 @@ impl Core {
     pub(super) async fn verify(
         &self,
         peer: Peer<'_>,
-        credential: &crate::domain::credential::Credential,
+        credential: &Credential,
         wanted: &[CapabilityType],
         deadline: Instant,
     ) -> Verification {

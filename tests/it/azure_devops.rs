@@ -24,6 +24,7 @@ use crate::support::forge::{AzureConfig, Fault, Forge, ForgeConfig, azure_tokens
 use crate::support::openapi::Description;
 
 mod listing;
+mod service;
 
 const ALL: &[CapabilityType] = &CapabilityType::ALL;
 

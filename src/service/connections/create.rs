@@ -127,7 +127,13 @@ impl Connections {
         let failed = |error| supplied(error, draft.provider);
         let ca = &draft.rest.ca_certificates_pem;
         let endpoint = core
-            .locate(draft.provider, draft.endpoints.clone(), ca, context.deadline)
+            .locate(
+                draft.provider,
+                draft.endpoints.clone(),
+                ca,
+                Some(&draft.credential.credential),
+                context.deadline,
+            )
             .await
             .map_err(failed)?;
         let peer = Peer {

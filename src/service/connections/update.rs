@@ -177,7 +177,19 @@ impl Connections {
         let origin = if supplied.is_some() { CredentialOrigin::Supplied } else { CredentialOrigin::Stored };
         let failed = |error| Error::Provider { error, credential: origin, provider: provider.about().title };
         let ca = next.connection.ca_certificates_pem.clone();
-        let endpoint = core.locate(provider, endpoints, &ca, context.deadline).await.map_err(failed)?;
+        // Where a stranger is told nothing and no credential came along, a URL that can stand for the stored
+        // instance does.
+        let asks_nobody = supplied.is_none() && provider.answers_only_with_token();
+        let stays = |endpoint: &&Endpoint| {
+            asks_nobody && api_url_text(endpoint) == record.connection.effective_api_url
+        };
+        let endpoints = match endpoints.iter().find(stays).cloned() {
+            Some(same) => vec![same],
+            None => endpoints,
+        };
+        let credential = supplied.map(|supplied| &supplied.credential);
+        let endpoint =
+            core.locate(provider, endpoints, &ca, credential, context.deadline).await.map_err(failed)?;
         let same_instance = api_url_text(&endpoint) == record.connection.effective_api_url;
         let credential = match (supplied, same_instance) {
             (Some(_), true) => return Err(Error::invalid(use_replace_credential())),

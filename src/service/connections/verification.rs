@@ -109,7 +109,15 @@ impl Connections {
         let ca = draft.rest.ca_certificates_pem.clone();
         // Where no candidate answers, the report of the first one tells why.
         let first = checked(draft.endpoints.first().cloned())?;
-        let located = core.locate(draft.provider, draft.endpoints.clone(), &ca, context.deadline).await;
+        let located = core
+            .locate(
+                draft.provider,
+                draft.endpoints.clone(),
+                &ca,
+                Some(&draft.credential.credential),
+                context.deadline,
+            )
+            .await;
         let endpoint = located.unwrap_or(first);
         let uid = Uuid::now_v7().to_string();
         let peer = Peer {
