@@ -299,3 +299,127 @@ where
         Box::pin(self.inner.clone().oneshot(request))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(rules: &[&str]) -> Policy {
+        let allow = rules.iter().map(|text| AllowRule::parse(text).expect("a rule")).collect();
+        Policy::new(allow, Vec::new())
+    }
+
+    fn reason(policy: &Policy, url: &str) -> Option<FieldReason> {
+        policy.admit(&Url::parse(url).expect("a URL")).err().map(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn a_rule_is_printed_as_it_was_written() {
+        for text in [
+            "git.corp.test",
+            "git.corp.test:8443",
+            "git.corp.test:443",
+            "10.0.0.0/8",
+            "fd12::/16",
+            "10.1.2.3:8443",
+            "[fd12::1]:8443",
+            "http://git.corp.test:8080",
+            "http://127.0.0.1:9001",
+            "localhost",
+        ] {
+            assert_eq!(AllowRule::parse(text).map(|rule| rule.to_string()), Ok(text.to_owned()));
+        }
+        for (text, printed) in [
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("[fd12::1]", "fd12::1/128"),
+            ("http://git.test", "http://git.test:80"),
+        ] {
+            assert_eq!(AllowRule::parse(text).map(|rule| rule.to_string()), Ok(printed.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_told() {
+        for text in [
+            "",
+            " git.test",
+            "git test",
+            "https://git.test",
+            "ftp://git.test",
+            "http://git.test/",
+            "http://git.test/path",
+            "http://user@git.test",
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "10.0.0.0/x",
+            "git.test/24",
+            "git.test:99999",
+            "*.git.test",
+            "user@git.test",
+        ] {
+            let error = AllowRule::parse(text).expect_err(text);
+            assert!(error.to_string().contains(&format!("`{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_rules_only_https_to_the_public_internet_passes() {
+        let policy = policy(&[]);
+        assert_eq!(reason(&policy, "https://git.test/"), None);
+        assert_eq!(reason(&policy, "https://git.test:8443/"), None);
+        assert_eq!(reason(&policy, "https://1.1.1.1/"), None);
+        assert_eq!(reason(&policy, "http://git.test/"), Some(FieldReason::UrlSchemeForbidden));
+        assert_eq!(reason(&policy, "https://git.test:22/"), Some(FieldReason::UrlPortForbidden));
+        assert_eq!(reason(&policy, "https://10.0.0.1/"), Some(FieldReason::EndpointNotAllowed));
+        assert_eq!(reason(&policy, "https://git.internal/"), Some(FieldReason::EndpointNotAllowed));
+    }
+
+    #[test]
+    fn u01_plain_text_is_admitted_to_exactly_one_origin() {
+        let policy = policy(&["http://127.0.0.1:9001"]);
+        assert_eq!(reason(&policy, "http://127.0.0.1:9001/gitlab"), None);
+        for url in [
+            "http://127.0.0.1:9002/",
+            "http://127.0.0.2:9001/",
+            "http://localhost:9001/",
+            "http://127.0.0.1/",
+        ] {
+            assert_eq!(reason(&policy, url), Some(FieldReason::UrlSchemeForbidden), "{url}");
+        }
+        assert_eq!(reason(&policy, "https://127.0.0.1:9002/"), Some(FieldReason::EndpointNotAllowed));
+    }
+
+    #[test]
+    fn u22_a_listed_port_is_admitted_for_its_host_alone() {
+        let policy = policy(&["git.test:22", "other.test"]);
+        assert_eq!(reason(&policy, "https://git.test:22/"), None);
+        assert_eq!(reason(&policy, "https://git.test:23/"), Some(FieldReason::UrlPortForbidden));
+        assert_eq!(reason(&policy, "https://other.test:22/"), Some(FieldReason::UrlPortForbidden));
+        assert_eq!(reason(&policy, "https://git.test:0/"), Some(FieldReason::UrlPortForbidden));
+    }
+
+    #[test]
+    fn a_listed_host_may_be_local_and_no_other() {
+        let policy = policy(&["git.internal", "10.1.0.0/16"]);
+        assert_eq!(reason(&policy, "https://git.internal/"), None);
+        assert_eq!(reason(&policy, "https://git2.internal/"), Some(FieldReason::EndpointNotAllowed));
+        assert_eq!(reason(&policy, "https://10.1.2.3/"), None);
+        assert_eq!(reason(&policy, "https://10.2.0.1/"), Some(FieldReason::EndpointNotAllowed));
+        let listed = Origin::of(&Url::parse("https://git.internal/").expect("a URL"));
+        assert!(policy.check("127.0.0.1".parse().expect("an address"), &listed).is_ok());
+        assert!(policy.check("169.254.169.254".parse().expect("an address"), &listed).is_err());
+    }
+
+    #[test]
+    fn d10_no_rule_admits_the_service_itself() {
+        let policy = policy(&["127.0.0.0/8", "::1", "localhost"]);
+        policy.deny_own(&["127.0.0.1:50051".parse().expect("an address")]);
+        assert_eq!(reason(&policy, "https://127.0.0.1:50051/"), Some(FieldReason::EndpointNotAllowed));
+        assert_eq!(reason(&policy, "https://127.0.0.1:50052/"), None);
+        policy.deny_own(&["[::]:50052".parse().expect("an address")]);
+        assert_eq!(reason(&policy, "https://127.0.0.1:50052/"), Some(FieldReason::EndpointNotAllowed));
+        assert_eq!(reason(&policy, "https://[::1]:50052/"), Some(FieldReason::EndpointNotAllowed));
+        let own = Origin::of(&Url::parse("https://localhost:50052/").expect("a URL"));
+        assert!(policy.check("127.0.0.1".parse().expect("an address"), &own).is_err());
+    }
+}

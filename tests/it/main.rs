@@ -9,4 +9,5 @@ mod azure_devops;
 mod cli;
 mod forge;
 mod gitlab;
+mod outbound;
 mod store;
