@@ -1,4 +1,4 @@
-//! Gitmoor
+#![doc = include_str!("../README.md")]
 
 pub mod app;
 pub mod clock;
