@@ -31,6 +31,7 @@ use crate::seal::{KeyFileError, KeyRing, SealError, ServiceSecret};
 use crate::service::Core;
 use crate::service::connections::Connections;
 use crate::service::repositories::Repositories;
+use crate::service::usage::Usage;
 use crate::store::sled::{OpenError, SledConfig, SledStore};
 use crate::store::{Change, Store, StoreError};
 
@@ -48,6 +49,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REMEMBER: Duration = Duration::from_secs(24 * 3_600);
 /// How often outcomes that are too old are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// How often the times of last use are written.
+const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the service did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -226,6 +229,7 @@ impl App {
             secret,
             gateway: Gateway::new(parts.providers, parts.outbound),
             clock: parts.clock,
+            usage: Usage::default(),
         };
         Ok(Self { core: Arc::new(core), limits: parts.limits })
     }
@@ -261,7 +265,7 @@ impl App {
             }
         }
         let mut housekeeping = JoinSet::new();
-        housekeeping.spawn(forget_old_requests(Arc::clone(&self.core)));
+        housekeeping.spawn(keep_house(Arc::clone(&self.core)));
         tracing::info!("ready");
 
         let mut outcome = Ok(());
@@ -284,6 +288,7 @@ impl App {
             servers.shutdown().await;
         }
         housekeeping.shutdown().await;
+        write_uses(&self.core).await;
         self.core.store.close().await;
         tracing::info!("stopped");
         outcome
@@ -351,15 +356,27 @@ async fn identity(store: &dyn Store, keys: &KeyRing, path: &Path) -> Result<Serv
     })
 }
 
-async fn forget_old_requests(core: Arc<Core>) {
-    let mut tick = tokio::time::interval(FORGET_EVERY);
+/// What has to be done now and then, for as long as the service runs.
+async fn keep_house(core: Arc<Core>) {
+    let mut forget = tokio::time::interval(FORGET_EVERY);
+    let mut write = tokio::time::interval(WRITE_USES_EVERY);
     loop {
-        tick.tick().await;
-        match core.store.forget_requests(core.clock.now().saturating_sub(REMEMBER)).await {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "forgot old requests"),
-            Err(error) => tracing::warn!(%error, "old requests could not be forgotten"),
+        tokio::select! {
+            _ = forget.tick() => {
+                match core.store.forget_requests(core.clock.now().saturating_sub(REMEMBER)).await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::debug!(count, "forgot old requests"),
+                    Err(error) => tracing::warn!(%error, "old requests could not be forgotten"),
+                }
+            }
+            _ = write.tick() => write_uses(&core).await,
         }
+    }
+}
+
+async fn write_uses(core: &Core) {
+    if let Err(error) = core.write_uses().await {
+        tracing::warn!(%error, "the times of last use could not be written");
     }
 }
 

@@ -70,10 +70,25 @@ fn serve(flags: &Flags, environment: &Environment, hardened: io::Result<()>) -> 
     match run(config) {
         Ok(()) => Exit::Ok.into(),
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{}", chain(&error));
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// An error with all its causes that say something new.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Sets the process up for the server and runs it.
@@ -87,10 +102,15 @@ fn run(config: ServeConfig) -> Result<(), ServeError> {
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // Unhandled, it would end the process; there is nothing to read again yet.
+        let mut hangup = signal(SignalKind::hangup())?;
         let shutdown = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hangup.recv() => tracing::debug!("SIGHUP is ignored: the configuration is read at start"),
+                }
             }
         };
         app::run(config, shutdown).await.map_err(ServeError::App)

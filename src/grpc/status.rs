@@ -130,8 +130,8 @@ pub fn of(error: Error) -> Status {
             Answer::new(
                 Code::DataLoss,
                 ErrorReason::CredentialUnreadable,
-                "The stored record does not open: it is damaged or was moved. Delete the connection and create it \
-                 again, or restore the store from a backup."
+                "The stored record does not open: it is damaged or was moved. Restore the store from a backup; the \
+                 server's log names the record."
                     .to_owned(),
             )
             .cause(format!("the record of {name} cannot be read: {problem}"))

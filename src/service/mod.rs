@@ -6,6 +6,7 @@ pub mod error;
 pub mod filter;
 pub mod page_token;
 pub mod repositories;
+pub mod usage;
 pub mod verify;
 
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Core {
     pub gateway: Gateway,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Remembers which credentials were used.
+    pub usage: usage::Usage,
 }
 
 /// Who calls, under which id, and until when.
@@ -104,6 +107,7 @@ impl Core {
             credential: error::CredentialOrigin::Stored,
             provider: provider.about().title,
         })?;
+        self.note_use(&record);
         Ok(Reach { record, provider, api })
     }
 }

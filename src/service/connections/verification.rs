@@ -55,6 +55,7 @@ impl Connections {
         for _ in 0..3 {
             let mut connection = current.connection.clone();
             verify::apply(&mut connection, &inspection, now);
+            connection.credential.last_use_time = Some(now);
             connection.generation += 1;
             let shown = present(&connection, now);
             let mut changes = Vec::new();
