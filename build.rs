@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(sources(Path::new(PACKAGE))?)?;
 
+    #[expect(clippy::disallowed_methods, reason = "this is how cargo tells a build script its folder")]
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
     // Encoded by protox and not by prost, which would drop the options of google.api.
     std::fs::write(out_dir.join("gitmoor_descriptor.bin"), compiler.encode_file_descriptor_set())?;

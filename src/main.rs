@@ -30,6 +30,7 @@ const AFTER_DRAIN: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let hardened = harden();
     telemetry::install_panic_hook();
+    #[expect(clippy::disallowed_methods, reason = "this is the home of environment reads")]
     let environment: Environment = std::env::vars_os().collect();
     match Cli::parse().command {
         Command::Serve(flags) => serve(&flags, &environment, hardened),

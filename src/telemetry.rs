@@ -201,7 +201,7 @@ impl<W: Write> Write for OneLine<W> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     use super::*;
 
@@ -220,7 +220,7 @@ mod tests {
 
     /// Blocks in its first write until told to go on.
     struct Slow {
-        started: Sender<()>,
+        started: SyncSender<()>,
         go_on: Option<Receiver<()>>,
         out: Arc<Mutex<Vec<u8>>>,
     }
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_slow_reader_costs_lines_and_not_time_and_the_loss_is_told() {
-        let (started, has_started) = channel();
-        let (go, go_on) = channel();
+        let (started, has_started) = sync_channel(1);
+        let (go, go_on) = sync_channel(1);
         let out = Arc::new(Mutex::new(Vec::new()));
         let slow = Slow { started, go_on: Some(go_on), out: Arc::clone(&out) };
         let (mut writer, guard) = queue(slow, LogFormat::Text, 2);

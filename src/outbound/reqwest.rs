@@ -100,6 +100,7 @@ impl Clients {
         Ok(Leaf { client })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is the home of HTTP clients")]
     fn client(&self, origin: &Origin, ca_pem: &str) -> Result<Client, TransportError> {
         let resolver = OriginResolver { resolver: Arc::clone(&self.resolver), origin: origin.clone() };
         Client::builder()

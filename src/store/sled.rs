@@ -155,7 +155,7 @@ impl SledStore {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let committer =
             Committer::new(disk.clone(), progress.clone(), log, path.join(BLOBS), watermark, commits);
-        let (ending, ended) = std::sync::mpsc::channel();
+        let (ending, ended) = std::sync::mpsc::sync_channel(0);
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
             .spawn(move || {

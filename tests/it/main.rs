@@ -1,6 +1,10 @@
 //! One test binary: acceptance, conformance and the checks of the test support itself.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test has the clock and the environment that it was started with"
+)]
 
 mod support;
 
@@ -9,5 +13,6 @@ mod azure_devops;
 mod cli;
 mod forge;
 mod gitlab;
+mod layering;
 mod outbound;
 mod store;

@@ -8,6 +8,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    clippy::disallowed_methods,
     reason = "shared by the tests, the benches and the example; none of them calls all of it"
 )]
 
