@@ -217,8 +217,11 @@ fn invalid(violations: Vec<FieldViolation>) -> Status {
 }
 
 fn provider_error(error: ProviderError, credential: CredentialOrigin, provider: &'static str) -> Status {
-    let is_supplied = credential == CredentialOrigin::Supplied;
-    let refused_code = if is_supplied { Code::InvalidArgument } else { Code::FailedPrecondition };
+    let supplied = match credential {
+        CredentialOrigin::Supplied { field } => Some(field),
+        CredentialOrigin::Stored => None,
+    };
+    let refused_code = if supplied.is_some() { Code::InvalidArgument } else { Code::FailedPrecondition };
     match error {
         ProviderError::EndpointDenied { rule } => Answer::new(
             Code::InvalidArgument,
@@ -265,7 +268,7 @@ fn provider_error(error: ProviderError, credential: CredentialOrigin, provider: 
             .status()
         }
         ProviderError::CredentialRejected { cause, status } => {
-            let reason = match (is_supplied, cause) {
+            let reason = match (supplied.is_some(), cause) {
                 (true, _) => ErrorReason::CredentialRejected,
                 (false, RejectionCause::Expired) => ErrorReason::CredentialExpired,
                 (false, _) => ErrorReason::CredentialInvalid,
@@ -274,8 +277,8 @@ fn provider_error(error: ProviderError, credential: CredentialOrigin, provider: 
             let answer = Answer::new(refused_code, reason, format!("{told} {}", cause_remedy(cause)))
                 .meta("cause", cause.as_str().to_owned())
                 .meta("httpStatus", status.to_string());
-            if is_supplied {
-                answer.bad_request([("credential".to_owned(), "CREDENTIAL_REJECTED".to_owned(), told)]).status()
+            if let Some(field) = supplied {
+                answer.bad_request([(field.to_owned(), "CREDENTIAL_REJECTED".to_owned(), told)]).status()
             } else {
                 answer.help(cause_remedy(cause), "").status()
             }

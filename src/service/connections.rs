@@ -191,8 +191,12 @@ fn check_etag(connection: &Connection, sent: &str) -> Result<(), Error> {
     }
 }
 
-fn supplied(error: ProviderError, provider: &dyn Provider) -> Error {
-    Error::Provider { error, credential: CredentialOrigin::Supplied, provider: provider.about().title }
+fn supplied(error: ProviderError, provider: &dyn Provider, field: &'static str) -> Error {
+    Error::Provider {
+        error,
+        credential: CredentialOrigin::Supplied { field },
+        provider: provider.about().title,
+    }
 }
 
 fn api_url_text(endpoint: &Endpoint) -> String {

@@ -113,7 +113,10 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialOrigin {
     /// The caller sent it with this call.
-    Supplied,
+    Supplied {
+        /// The path of the field in the request, such as `connection.credential`.
+        field: &'static str,
+    },
     /// It was stored.
     Stored,
 }

@@ -1,3 +1,10 @@
 //! The service over its real gRPC surface.
 
+mod editing;
+mod expiry;
+mod fixture;
+mod listing;
 mod naming;
+mod refusals;
+mod requests;
+mod validation;

@@ -124,7 +124,7 @@ impl Connections {
         uid: &str,
     ) -> Result<(Endpoint, Inspection), Error> {
         let core = &*self.0;
-        let failed = |error| supplied(error, draft.provider);
+        let failed = |error| supplied(error, draft.provider, "connection.credential");
         let ca = &draft.rest.ca_certificates_pem;
         let endpoint = core
             .locate(

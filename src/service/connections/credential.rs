@@ -76,7 +76,7 @@ impl Connections {
             )
             .await;
         if let Some(error) = inspection.failure {
-            return Err(supplied(error, provider));
+            return Err(supplied(error, provider, "credential"));
         }
         let (old, new) = (before.credential.account.as_ref(), inspection.account.as_ref());
         // A token that may not name its account could be anybody's.

@@ -174,7 +174,11 @@ impl Connections {
         supplied: Option<&CheckedCredential>,
     ) -> Result<(), Error> {
         let core = &*self.0;
-        let origin = if supplied.is_some() { CredentialOrigin::Supplied } else { CredentialOrigin::Stored };
+        let origin = if supplied.is_some() {
+            CredentialOrigin::Supplied { field: "connection.credential" }
+        } else {
+            CredentialOrigin::Stored
+        };
         let failed = |error| Error::Provider { error, credential: origin, provider: provider.about().title };
         let ca = next.connection.ca_certificates_pem.clone();
         // Where a stranger is told nothing and no credential came along, a URL that can stand for the stored

@@ -1,0 +1,226 @@
+//! What the tests of the surface share: both providers as a table, the calls in short form, reports.
+
+use gitmoor::domain::connection::TenantId;
+use gitmoor::domain::event::Event;
+use gitmoor::proto::v1;
+use gitmoor::proto::v1::check_result::Check;
+use tonic::{Response, Status};
+
+use crate::support::app::{Running, TestApp, connection};
+use crate::support::forge::{Forge, azure_tokens, gitlab_tokens};
+
+/// One provider of a forge, for rules that hold for both.
+pub(super) struct Side {
+    pub(super) provider: &'static str,
+    /// What a person would paste.
+    pub(super) url: String,
+    /// Where its paths begin at the forge.
+    pub(super) path: &'static str,
+    pub(super) good: &'static str,
+    /// Good, of another account.
+    pub(super) second: &'static str,
+    pub(super) unknown: &'static str,
+}
+
+impl Side {
+    /// A connection of this provider with its good token.
+    pub(super) fn connection(&self, display_name: &str) -> v1::Connection {
+        connection(self.provider, display_name, &self.url, self.good)
+    }
+
+    /// The same with another token.
+    pub(super) fn with_token(&self, display_name: &str, token: &str) -> v1::Connection {
+        connection(self.provider, display_name, &self.url, token)
+    }
+
+    /// A connection that is stored without a call to the provider.
+    pub(super) fn asleep(&self, display_name: &str) -> v1::Connection {
+        v1::Connection { disabled: true, ..self.connection(display_name) }
+    }
+
+    /// Changes the token `good` so that the provider refuses it from now on.
+    pub(super) fn revoke(&self, forge: &Forge) {
+        if self.provider == "gitlab" {
+            forge.edit_gitlab_token(self.good, |token| {
+                token.state = crate::support::forge::TokenState::Revoked;
+            });
+        } else {
+            forge.edit_azure_token(self.good, |token| token.alive = false);
+        }
+    }
+}
+
+pub(super) fn gitlab(forge: &Forge) -> Side {
+    Side {
+        provider: "gitlab",
+        url: forge.gitlab_url(),
+        path: "/gitlab",
+        good: gitlab_tokens::GOOD,
+        second: gitlab_tokens::SECOND,
+        unknown: gitlab_tokens::UNKNOWN,
+    }
+}
+
+pub(super) fn azure(forge: &Forge) -> Side {
+    Side {
+        provider: "azure-devops",
+        url: forge.azure_url(),
+        path: "/azure",
+        good: azure_tokens::GOOD,
+        second: azure_tokens::SECOND,
+        unknown: azure_tokens::UNKNOWN,
+    }
+}
+
+/// Both providers.
+pub(super) fn sides(forge: &Forge) -> [Side; 2] {
+    [gitlab(forge), azure(forge)]
+}
+
+/// A small forge and a service that may reach it.
+pub(super) async fn started() -> (Forge, Running) {
+    let forge = Forge::small().await.expect("a forge");
+    let app = TestApp::new().allow(forge.origin()).start().await;
+    (forge, app)
+}
+
+/// The calls, with their answers unwrapped from their envelopes.
+impl Running {
+    pub(super) async fn create_with(
+        &self,
+        request: v1::CreateConnectionRequest,
+    ) -> Result<v1::Connection, Status> {
+        self.connections().create_connection(request).await.map(Response::into_inner)
+    }
+
+    /// An update of the fields that `paths` name; all populated ones if it is empty.
+    pub(super) async fn update(
+        &self,
+        connection: v1::Connection,
+        paths: &[&str],
+    ) -> Result<v1::Connection, Status> {
+        self.update_with(update(connection, paths)).await
+    }
+
+    pub(super) async fn update_with(
+        &self,
+        request: v1::UpdateConnectionRequest,
+    ) -> Result<v1::Connection, Status> {
+        self.connections().update_connection(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn replace(
+        &self,
+        request: v1::ReplaceCredentialRequest,
+    ) -> Result<v1::ReplaceCredentialResponse, Status> {
+        self.connections().replace_credential(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<(), Status> {
+        let request = v1::DeleteConnectionRequest { name: name.to_owned(), ..Default::default() };
+        self.connections().delete_connection(request).await.map(Response::into_inner)
+    }
+
+    /// Verifies a stored connection.
+    pub(super) async fn verify(&self, name: &str) -> Result<v1::VerifyConnectionResponse, Status> {
+        let request = v1::VerifyConnectionRequest { name: name.to_owned(), ..Default::default() };
+        self.connections().verify_connection(request).await.map(Response::into_inner)
+    }
+
+    /// Verifies a whole connection that is not stored.
+    pub(super) async fn verify_draft(
+        &self,
+        connection: v1::Connection,
+    ) -> Result<v1::VerifyConnectionResponse, Status> {
+        let request = v1::VerifyConnectionRequest {
+            parent: "tenants/default".to_owned(),
+            connection: Some(connection),
+            ..Default::default()
+        };
+        self.connections().verify_connection(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn repositories_of(
+        &self,
+        request: v1::ListRepositoriesRequest,
+    ) -> Result<v1::ListRepositoriesResponse, Status> {
+        self.repositories().list_repositories(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn repository(&self, name: &str) -> Result<v1::Repository, Status> {
+        let request = v1::GetRepositoryRequest { name: name.to_owned() };
+        self.repositories().get_repository(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn lookup(
+        &self,
+        parent: &str,
+        selector: v1::lookup_repository_request::Selector,
+    ) -> Result<v1::Repository, Status> {
+        let request = v1::LookupRepositoryRequest { parent: parent.to_owned(), selector: Some(selector) };
+        self.repositories().lookup_repository(request).await.map(Response::into_inner)
+    }
+
+    /// The audit trail of a tenant.
+    pub(super) async fn events(&self, tenant: &str) -> Vec<Event> {
+        let tenant = TenantId::parse(tenant).expect("a tenant");
+        let rows = self.store.events(&tenant, 0, 10_000).await.expect("events");
+        rows.into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// Asserts that the tenant `default` has nothing: no connection and no event.
+    pub(super) async fn assert_nothing_stored(&self, why: &str) {
+        assert!(self.list("default").await.is_empty(), "{why}: a connection was stored");
+        assert!(self.events("default").await.is_empty(), "{why}: an event was stored");
+    }
+}
+
+pub(super) fn update(connection: v1::Connection, paths: &[&str]) -> v1::UpdateConnectionRequest {
+    let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+    v1::UpdateConnectionRequest {
+        connection: Some(connection),
+        update_mask: (!paths.is_empty()).then_some(prost_types::FieldMask { paths }),
+        ..Default::default()
+    }
+}
+
+/// All rows of a connection that a filter lets through, page by page.
+pub(super) async fn all_pages(
+    app: &Running,
+    mut request: v1::ListRepositoriesRequest,
+) -> (Vec<v1::Repository>, Vec<v1::RepositoryWarning>) {
+    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
+    for _ in 0..1_000 {
+        let page = app.repositories_of(request.clone()).await.expect("a page");
+        rows.extend(page.repositories);
+        warnings.extend(page.warnings);
+        if page.next_page_token.is_empty() {
+            return (rows, warnings);
+        }
+        request.page_token = page.next_page_token;
+    }
+    panic!("the listing has no end");
+}
+
+/// The result of one check.
+pub(super) fn check(report: &v1::VerificationReport, which: Check) -> &v1::CheckResult {
+    report.checks.iter().find(|result| result.check() == which).expect("every check is reported")
+}
+
+/// Asserts that `which` is the step that fails: with a remedy, and with everything behind it skipped.
+pub(super) fn assert_fails_at(report: &v1::VerificationReport, which: Check, reasons: &[&str]) {
+    assert_eq!(report.result(), v1::Outcome::Fail, "{report:?}");
+    assert_eq!(report.checks.len(), 11, "{report:?}");
+    let failing = check(report, which);
+    assert_eq!(failing.outcome(), v1::Outcome::Fail, "{report:?}");
+    assert!(reasons.contains(&failing.reason.as_str()), "{failing:?}");
+    assert!(!failing.remedy.is_empty() && !failing.message.is_empty(), "{failing:?}");
+    for result in &report.checks {
+        let behind = result.check > which as i32 && result.check() != Check::Clock;
+        if behind {
+            assert_eq!(result.outcome(), v1::Outcome::Skipped, "{result:?}");
+        } else if result.check < which as i32 {
+            assert_ne!(result.outcome(), v1::Outcome::Fail, "{result:?}");
+        }
+    }
+}
