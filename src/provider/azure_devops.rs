@@ -24,7 +24,7 @@ use self::url::{clone_target, is_name};
 use self::wire::{fetch_as_somebody, identified, is_marked};
 use super::api::Api;
 use super::{
-    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Provider,
+    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
     ProviderError, Walk,
 };
 use crate::domain::base_url::BaseUrl;
@@ -112,15 +112,16 @@ impl Provider for AzureDevOps {
 
     /// A collection answers connectionData; a project in it has no such call. A 401 counts as an answer if it
     /// is Azure DevOps' own, so that a refused token is told from a wrong URL.
-    async fn answers(&self, api: &Api) -> Result<bool, ProviderError> {
+    async fn answers(&self, api: &Api) -> Result<Presence, ProviderError> {
         let answer = api.get(&["_apis", "connectionData"]).return_redirects().send().await?;
         let refused = answer.status == StatusCode::UNAUTHORIZED && is_marked(&answer);
         match identified(answer) {
-            Ok(_) => Ok(true),
-            Err(ProviderError::CredentialRejected { status: 401, .. }) => Ok(refused),
-            Err(ProviderError::CredentialRejected { .. }) => Ok(true),
+            Ok(_) => Ok(Presence::Here),
+            // A stranger is refused on any path, so this tells of the host alone.
+            Err(ProviderError::CredentialRejected { status: 401, .. }) if !refused => Ok(Presence::Elsewhere),
+            Err(ProviderError::CredentialRejected { .. }) => Ok(Presence::Perhaps),
             Err(error @ ProviderError::RateLimited { .. }) => Err(error),
-            Err(_) => Ok(false),
+            Err(_) => Ok(Presence::Elsewhere),
         }
     }
 

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::api::Api;
 use super::{
-    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Provider,
+    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
     ProviderError,
 };
 use crate::domain::base_url::BaseUrl;
@@ -114,12 +114,12 @@ impl Provider for Gitlab {
         endpoint::endpoints(base_url, scope)
     }
 
-    async fn answers(&self, api: &Api) -> Result<bool, ProviderError> {
+    async fn answers(&self, api: &Api) -> Result<Presence, ProviderError> {
         // A path that is no API leads to the sign-in page or to a page of HTML.
         let answer = api.get(&["version"]).return_redirects().send().await?;
         let known =
             matches!(answer.status, StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        Ok(known && answer.is_json())
+        Ok(if known && answer.is_json() { Presence::Here } else { Presence::Elsewhere })
     }
 
     fn accepts(&self, credential: &Credential) -> Result<(), Refusal> {

@@ -70,7 +70,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// # Errors
     ///
     /// The endpoint could not be asked.
-    async fn answers(&self, api: &Api) -> Result<bool, ProviderError>;
+    async fn answers(&self, api: &Api) -> Result<Presence, ProviderError>;
 
     /// Refuses a credential of a form that the provider does not have.
     ///
@@ -129,6 +129,17 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// [`ProviderError::NotFound`] if the token sees none there, or the clone URL is of another host; see
     /// [`ProviderError`].
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError>;
+}
+
+/// Whether a provider answers at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It does.
+    Here,
+    /// Its host refuses to say: the place is taken if no other one is surer.
+    Perhaps,
+    /// Something else answers, or nothing of this kind.
+    Elsewhere,
 }
 
 /// What can be said of a provider without asking it.

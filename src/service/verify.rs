@@ -13,7 +13,7 @@ use crate::domain::credential::{
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult, Outcome, VerificationReport};
 use crate::provider::gateway::{Peer, Probe, Step};
-use crate::provider::{Endpoint, Inspection, Provider, ProviderError};
+use crate::provider::{Endpoint, Inspection, Presence, Provider, ProviderError};
 
 /// A token that ends sooner than this makes its connection DEGRADED.
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -28,7 +28,7 @@ pub(super) struct Verification {
 }
 
 impl Core {
-    /// Picks the endpoint that answers. With one candidate nothing is asked. `credential` goes along only where
+    /// Picks the endpoint that answers; where none is sure, the first that may. With one candidate nothing is asked. `credential` goes along only where
     /// the provider tells nothing without it.
     pub(super) async fn locate(
         &self,
@@ -47,16 +47,20 @@ impl Core {
         }
         // Else no credential goes along: it is not known yet which path it belongs to.
         let credential = credential.filter(|_| provider.answers_only_with_token());
+        let (mut perhaps, mut failed) = (None, None);
         for candidate in std::iter::once(first).chain(endpoints) {
             let peer = Peer { provider, api_url: &candidate.api_url, ca_certificates_pem, account: "" };
             let api = self.gateway.api(peer, credential, deadline)?;
             match provider.answers(&api).await {
-                Ok(true) => return Ok(candidate),
-                Ok(false) | Err(ProviderError::NotFound | ProviderError::Failed { .. }) => {}
+                Ok(Presence::Here) => return Ok(candidate),
+                Ok(Presence::Perhaps) => perhaps = perhaps.or(Some(candidate)),
+                Ok(Presence::Elsewhere) | Err(ProviderError::NotFound) => {}
+                Err(error @ ProviderError::Failed { .. }) => failed = failed.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
-        Err(ProviderError::Mismatch { found: "no path of the URL answers like the provider's API" })
+        let nowhere = ProviderError::Mismatch { found: "no path of the URL answers like the provider's API" };
+        perhaps.ok_or_else(|| failed.unwrap_or(nowhere))
     }
 
     /// Takes every step from name resolution to webhooks and reports each.

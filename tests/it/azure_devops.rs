@@ -18,7 +18,7 @@ use gitmoor::outbound::{AllowRule, Outbound, OutboundConfig, Target};
 use gitmoor::provider::api::Api;
 use gitmoor::provider::azure_devops::AzureDevOps;
 use gitmoor::provider::session::Pages;
-use gitmoor::provider::{Inspection, List, Lookup, Provider, ProviderError, RejectionCause, Walk};
+use gitmoor::provider::{Inspection, List, Lookup, Presence, Provider, ProviderError, RejectionCause, Walk};
 
 use crate::support::forge::{AzureConfig, Fault, Forge, ForgeConfig, azure_tokens as tokens};
 use crate::support::openapi::Description;
@@ -351,7 +351,8 @@ async fn a_url_with_a_project_in_it_is_shortened_to_its_collection() {
         let endpoints = AzureDevOps.endpoints(Some(&typed), &Scope::default()).expect("endpoints");
         let mut answering = None;
         for endpoint in endpoints {
-            if AzureDevOps.answers(&bench.at(endpoint.api_url.as_str(), tokens::GOOD)).await.expect("asked") {
+            let api = bench.at(endpoint.api_url.as_str(), tokens::GOOD);
+            if AzureDevOps.answers(&api).await.expect("asked") == Presence::Here {
                 answering = Some(endpoint.api_url.to_string());
                 break;
             }
@@ -359,8 +360,11 @@ async fn a_url_with_a_project_in_it_is_shortened_to_its_collection() {
         assert_eq!(answering, Some(want));
     }
     // A refused token still tells that it is Azure DevOps; another page tells that it is not.
-    assert_eq!(AzureDevOps.answers(&bench.services(tokens::UNKNOWN)).await, Ok(true));
-    assert_eq!(AzureDevOps.answers(&bench.at(&format!("{origin}/elsewhere"), tokens::GOOD)).await, Ok(false));
+    assert_eq!(AzureDevOps.answers(&bench.services(tokens::UNKNOWN)).await, Ok(Presence::Perhaps));
+    assert_eq!(
+        AzureDevOps.answers(&bench.at(&format!("{origin}/elsewhere"), tokens::GOOD)).await,
+        Ok(Presence::Elsewhere)
+    );
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use gitmoor::outbound::{AllowRule, Outbound, OutboundConfig, Target};
 use gitmoor::provider::api::Api;
 use gitmoor::provider::gitlab::Gitlab;
 use gitmoor::provider::session::Pages;
-use gitmoor::provider::{Inspection, List, Lookup, Provider, ProviderError, RejectionCause, Walk};
+use gitmoor::provider::{Inspection, List, Lookup, Presence, Provider, ProviderError, RejectionCause, Walk};
 use http::HeaderMap;
 use tokio::time::Instant;
 use url::Url;
@@ -142,7 +142,7 @@ async fn ac_08_the_api_is_found_from_any_pasted_url() {
         let mut answering = Vec::new();
         for endpoint in endpoints {
             let api = setup.api_at(endpoint.api_url.as_str(), tokens::NARROW);
-            if setup.driver().answers(&api).await.expect("an answer") {
+            if setup.driver().answers(&api).await.expect("an answer") == Presence::Here {
                 answering.push(endpoint.api_url.to_string());
             }
         }
