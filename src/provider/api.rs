@@ -149,14 +149,17 @@ impl Call<'_> {
             });
         }
         let body = body.collect(self.limit).await?;
+        let url = self.url;
         let rate_limit = head.extensions.get::<RateLimit>().copied();
-        Ok(Answer { status: head.status, headers: head.headers, body, rate_limit })
+        Ok(Answer { url, status: head.status, headers: head.headers, body, rate_limit })
     }
 }
 
 /// A whole answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// What was asked.
+    pub url: Url,
     /// Its status, below 500.
     pub status: StatusCode,
     /// Its headers.
@@ -172,6 +175,15 @@ impl Answer {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether this is a redirect to another origin.
+    #[must_use]
+    pub fn leads_elsewhere(&self) -> bool {
+        self.status.is_redirection()
+            && self
+                .header("location")
+                .is_some_and(|to| self.url.join(to).is_ok_and(|to| to.origin() != self.url.origin()))
     }
 
     /// Whether the body says that it is JSON.
@@ -247,6 +259,7 @@ mod tests {
 
     fn answer(body: &str) -> Answer {
         Answer {
+            url: Url::parse("https://git.test/x").expect("a URL"),
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),

@@ -14,7 +14,7 @@ use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::provider::api::Api;
 use crate::provider::session::Pages;
-use crate::provider::{List, Lookup, Provider, ProviderError, Walk};
+use crate::provider::{About, List, Lookup, Provider, ProviderError, Walk};
 
 /// Rows of one page where the caller names no number.
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -174,7 +174,7 @@ impl Repositories {
         let half_time = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         let mut listing = Listing { rows: Vec::new(), next_page_token: String::new(), warnings: Vec::new() };
         for call in 1.. {
-            let found = fetch(at.cursor.clone()).await.map_err(|error| stored(error, provider))?;
+            let found = fetch(at.cursor.clone()).await.map_err(|error| stored(error, provider.about()))?;
             listing.warnings.extend(found.warnings);
             let rows = found.items.len();
             let mut cut = None;
@@ -191,7 +191,7 @@ impl Repositories {
                 (Some(skip), _) => Position { cursor: at.cursor.clone(), skip },
                 (None, Some(cursor)) if at.cursor.as_ref() == Some(&cursor) => {
                     let error = ProviderError::garbled("its paging led back to a page that was read already");
-                    return Err(stored(error, provider));
+                    return Err(stored(error, provider.about()));
                 }
                 (None, Some(cursor)) => Position { cursor: Some(cursor), skip: 0 },
                 (None, None) => return Ok(listing),
@@ -234,11 +234,7 @@ impl Repositories {
         );
         let (mut seen, mut total, mut warned) = (0_u64, None, false);
         Ok(pages.map(move |page| {
-            let page = page.map_err(|error| Error::Provider {
-                error,
-                credential: CredentialOrigin::Stored,
-                provider: about.title,
-            })?;
+            let page = page.map_err(|error| stored(error, about))?;
             seen += page.items.len() as u64;
             total = total.or(page.total);
             let mut warnings = page.warnings;
@@ -375,8 +371,14 @@ fn permission_warning(hidden: usize) -> Option<Warning> {
     })
 }
 
-fn stored(error: ProviderError, provider: &dyn Provider) -> Error {
-    Error::Provider { error, credential: CredentialOrigin::Stored, provider: provider.about().title }
+fn stored(error: ProviderError, about: &About) -> Error {
+    let error = match error {
+        // The instance was proven when it was stored, so the call's fields are not at fault: something stands in its
+        // way now.
+        ProviderError::Mismatch { found } => ProviderError::garbled(found),
+        other => other,
+    };
+    Error::Provider { error, credential: CredentialOrigin::Stored, provider: about.title }
 }
 
 fn about_repository(
@@ -389,7 +391,7 @@ fn about_repository(
         ProviderError::NotFound => {
             Error::RepositoryNotFound { connection: name.clone(), repository: what.to_owned() }
         }
-        other => stored(other, provider),
+        other => stored(other, provider.about()),
     }
 }
 

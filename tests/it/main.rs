@@ -15,4 +15,5 @@ mod forge;
 mod gitlab;
 mod layering;
 mod outbound;
+mod provider;
 mod store;

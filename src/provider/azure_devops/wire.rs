@@ -167,6 +167,8 @@ pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
         _ if status.is_success() || status.is_redirection() => {
             if is_marked(&answer) {
                 rejected(status)
+            } else if answer.leads_elsewhere() {
+                failed("it redirects to another origin, which is never followed")
             } else {
                 ProviderError::Mismatch { found: "a page that is not Azure DevOps'" }
             }
@@ -306,6 +308,7 @@ pub(super) mod tests {
             (name, HeaderValue::from_str(value).expect("a value"))
         });
         Answer {
+            url: url::Url::parse("https://dev.azure.test/contoso").expect("a URL"),
             status: StatusCode::from_u16(status).expect("a status"),
             headers: pairs.collect::<HeaderMap>(),
             body: Bytes::copy_from_slice(body.as_bytes()),

@@ -168,6 +168,7 @@ pub(super) fn test_answer(status: u16, headers: &[(&str, &str)], body: &str) -> 
         map.insert(name, http::HeaderValue::from_str(value).expect("header value"));
     }
     Answer {
+        url: url::Url::parse("https://gitlab.test/api/v4").expect("a URL"),
         status: StatusCode::from_u16(status).expect("status"),
         headers: map,
         body: bytes::Bytes::copy_from_slice(body.as_bytes()),

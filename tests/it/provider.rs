@@ -1,0 +1,274 @@
+//! One suite for all providers: it walks the list of those that the program knows, so a new one is tested the moment it
+//! is listed. A provider without a subject here fails the suite.
+
+use std::collections::BTreeSet;
+
+use gitmoor::proto::v1;
+use gitmoor::proto::v1::connection::State;
+use gitmoor::provider::{About, Providers};
+use tonic::{Code, Request, Response, Status};
+
+use crate::support::app::{Refused, Running, TestApp, connection, refused};
+use crate::support::forge::{
+    AzureConfig, Fault, Forge, ForgeConfig, GitlabConfig, azure_tokens, gitlab_tokens,
+};
+
+/// What the suite needs to know of one provider.
+struct Subject {
+    /// What a person would paste.
+    url: fn(&Forge) -> String,
+    good: &'static str,
+    dead: &'static str,
+    /// Good for something, but not for all three capabilities.
+    weak: &'static str,
+    /// What a sign-in page becomes: most providers never show one to a token, Azure DevOps shows it to a dead one.
+    sign_in: (Code, &'static str),
+}
+
+const FAILED: (Code, &str) = (Code::Unavailable, "PROVIDER_ERROR");
+const BROKEN: (Code, &str) = (Code::Unavailable, "PROVIDER_UNREACHABLE");
+const LIMITED: (Code, &str) = (Code::ResourceExhausted, "PROVIDER_RATE_LIMITED");
+const DEAD: (Code, &str) = (Code::FailedPrecondition, "CREDENTIAL_INVALID");
+
+fn subject(about: &About) -> Subject {
+    match about.id {
+        "gitlab" => Subject {
+            url: Forge::gitlab_url,
+            good: gitlab_tokens::GOOD,
+            dead: gitlab_tokens::UNKNOWN,
+            weak: gitlab_tokens::READ_ONLY,
+            sign_in: FAILED,
+        },
+        "azure-devops" => Subject {
+            url: Forge::azure_url,
+            good: azure_tokens::GOOD,
+            dead: azure_tokens::UNKNOWN,
+            weak: azure_tokens::READ_ONLY,
+            sign_in: DEAD,
+        },
+        other => panic!("the provider {other} has no subject: write one, with a fake of it in the forge"),
+    }
+}
+
+fn all() -> Vec<(&'static About, Subject)> {
+    let all: Vec<_> =
+        Providers::builtin().iter().map(|provider| (provider.about(), subject(provider.about()))).collect();
+    assert!(!all.is_empty(), "the list of providers is empty");
+    all
+}
+
+async fn started(config: ForgeConfig) -> (Forge, Running) {
+    let forge = Forge::start(config).await.expect("a forge");
+    let app = TestApp::new().allow(forge.origin()).start().await;
+    (forge, app)
+}
+
+async fn connected(app: &Running, forge: &Forge, about: &About, subject: &Subject) -> v1::Connection {
+    let wanted = connection(about.id, about.title, &(subject.url)(forge), subject.good);
+    app.create(wanted).await.unwrap_or_else(|status| panic!("{}: {status}", about.id))
+}
+
+#[test]
+fn what_is_told_of_a_provider_is_complete() {
+    for (about, _) in all() {
+        let id = about.id;
+        assert!(!about.title.is_empty() && about.concurrency > 0 && about.max_page_size > 0, "{id}");
+        assert!(!about.credential_kinds.is_empty() && !about.documentation_urls.is_empty(), "{id}");
+        for kind in about.credential_kinds {
+            assert!(
+                kind.fields.iter().any(|field| field.secret && field.required),
+                "{id}: a kind without a secret"
+            );
+        }
+        assert_eq!(about.capability_scopes.len(), 3, "{id}: scopes for each capability");
+        assert!(about.documentation_urls.iter().all(|url| url.starts_with("https://")), "{id}");
+        for event in about.webhook_events {
+            let name = format!("WEBHOOK_EVENT_TYPE_{event}");
+            assert!(v1::WebhookEventType::from_str_name(&name).is_some(), "{id}: {event}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_calls_create_verify_list_and_look_up() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    for (about, subject) in all() {
+        let id = about.id;
+        let made = connected(&app, &forge, about, &subject).await;
+        assert_eq!(made.state(), State::Active, "{id}: {:?}", made.conditions);
+        let request = v1::VerifyConnectionRequest { name: made.name.clone(), ..Default::default() };
+        let verified = app.connections().verify_connection(request).await.expect("a report").into_inner();
+        let report = verified.report.expect("a report");
+        assert_ne!(report.result(), v1::Outcome::Fail, "{id}: {report:?}");
+
+        let streamed = app.stream(&made.name).await.expect("a stream");
+        assert!(!streamed.is_empty(), "{id}");
+        let wanted = streamed.iter().find(|row| !row.disabled).expect("a repository that is not disabled");
+        for selector in [
+            v1::lookup_repository_request::Selector::FullName(wanted.full_name.clone()),
+            v1::lookup_repository_request::Selector::CloneUrl(wanted.clone_https_url.clone()),
+        ] {
+            let request = v1::LookupRepositoryRequest { parent: made.name.clone(), selector: Some(selector) };
+            let found = app.repositories().lookup_repository(request).await.expect("found").into_inner();
+            assert_eq!(found.name, wanted.name, "{id}");
+        }
+        let request = v1::GetRepositoryRequest { name: wanted.name.clone() };
+        let found = app.repositories().get_repository(request).await.expect("found").into_inner();
+        assert_eq!(found.full_name, wanted.full_name, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn ac_61_pages_and_stream_show_the_same_rows_in_the_same_order() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    for (about, subject) in all() {
+        let made = connected(&app, &forge, about, &subject).await;
+        let streamed: Vec<_> =
+            app.stream(&made.name).await.expect("a stream").into_iter().map(|row| row.name).collect();
+        let unique: BTreeSet<_> = streamed.iter().collect();
+        assert_eq!(unique.len(), streamed.len(), "{}: a row came twice", about.id);
+        for page_size in [7, 100] {
+            assert_eq!(
+                paged(&app, &made.name, page_size).await,
+                streamed,
+                "{}: pages of {page_size}",
+                about.id
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn ac_10_a_dead_token_is_refused_and_nothing_is_stored() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    for (about, subject) in all() {
+        let outcome = app.create(connection(about.id, "Dead", &(subject.url)(&forge), subject.dead)).await;
+        let refusal = refused(outcome);
+        assert_eq!((refusal.code, refusal.reason.as_str()), (Code::InvalidArgument, "CREDENTIAL_REJECTED"));
+        assert!(app.list("default").await.is_empty(), "{}", about.id);
+    }
+}
+
+#[tokio::test]
+async fn ac_15_a_weak_token_makes_a_degraded_connection_that_names_what_is_missing() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    for (about, subject) in all() {
+        let made = app
+            .create(connection(about.id, "Weak", &(subject.url)(&forge), subject.weak))
+            .await
+            .expect("made");
+        assert_eq!(made.state(), State::Degraded, "{}", about.id);
+        assert!(!made.credential_info.expect("told").missing_scopes.is_empty(), "{}", about.id);
+    }
+}
+
+#[tokio::test]
+async fn another_product_behind_the_url_is_told_as_such() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    let all = all();
+    for (about, subject) in &all {
+        for (other, elsewhere) in all.iter().filter(|(other, _)| other.id != about.id) {
+            let url = (elsewhere.url)(&forge);
+            let refusal = refused(app.create(connection(about.id, "Elsewhere", &url, subject.good)).await);
+            assert_eq!(
+                refusal.reason, "PROVIDER_MISMATCH",
+                "{} at {}: {}",
+                about.id, other.id, refusal.message
+            );
+        }
+    }
+    assert!(app.list("default").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_account_without_repositories_lists_as_empty() {
+    let nothing = ForgeConfig {
+        gitlab: GitlabConfig { repositories: 0, ..GitlabConfig::default() },
+        azure: AzureConfig { projects: 0, unreadable: false, ..AzureConfig::default() },
+        ..ForgeConfig::default()
+    };
+    let (forge, app) = started(nothing).await;
+    for (about, subject) in all() {
+        let made = connected(&app, &forge, about, &subject).await;
+        assert_eq!(paged(&app, &made.name, 50).await, Vec::<String>::new(), "{}", about.id);
+        assert_eq!(app.stream(&made.name).await.expect("a stream").len(), 0, "{}", about.id);
+    }
+}
+
+/// The rows of group H that a listing meets, each with the reason that it ends in. Every one is a switch of the
+/// forge; none may hang, and none may tell the token.
+#[tokio::test]
+async fn what_goes_wrong_in_a_listing_has_one_reason_for_all_providers() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    for (about, subject) in all() {
+        let made = connected(&app, &forge, about, &subject).await;
+        for (fault, expected) in [
+            ("redirect-metadata", FAILED),
+            ("redirect-other-origin", FAILED),
+            ("html-signin", subject.sign_in),
+            ("html-ok", subject.sign_in),
+            ("server-error-500", FAILED),
+            ("unavailable-503", FAILED),
+            ("error-5mb", FAILED),
+            ("close-before-head", BROKEN),
+            ("reset-after-headers", BROKEN),
+            ("reset-mid-body", BROKEN),
+            ("short-body", BROKEN),
+            ("huge-content-length", FAILED),
+            ("unknown-encoding", FAILED),
+            ("garbage-json", FAILED),
+            ("empty-body", FAILED),
+            ("deep-json", FAILED),
+            ("many-elements-json", FAILED),
+            ("wrong-types", FAILED),
+            ("wrong-types-float", FAILED),
+            ("http10", FAILED),
+            ("garbage-protocol", FAILED),
+            ("upgrade", FAILED),
+            // Last: it closes the connection's calls for a minute.
+            ("rate-limited-bare", LIMITED),
+        ] {
+            forge.set_fault(Fault::named(fault).unwrap_or_else(|| panic!("the forge has no fault {fault}")));
+            let refusal = Refused::from(&first_page(&app, &made.name).await.expect_err(fault));
+            assert_eq!(
+                (refusal.code, refusal.reason.as_str()),
+                expected,
+                "{} with {fault}: {}",
+                about.id,
+                refusal.message
+            );
+            assert!(!refusal.message.contains(subject.good), "{fault}");
+            forge.clear_faults();
+        }
+        forge.assert_no_leftovers();
+    }
+}
+
+/// The first page of a connection.
+async fn first_page(app: &Running, parent: &str) -> Result<v1::ListRepositoriesResponse, Status> {
+    let mut request =
+        Request::new(v1::ListRepositoriesRequest { parent: parent.to_owned(), ..Default::default() });
+    request.set_timeout(std::time::Duration::from_secs(20));
+    app.repositories().list_repositories(request).await.map(Response::into_inner)
+}
+
+async fn paged(app: &Running, parent: &str, page_size: i32) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut page_token = String::new();
+    for _ in 0..1_000 {
+        let request = v1::ListRepositoriesRequest {
+            parent: parent.to_owned(),
+            page_size,
+            include_archived: true,
+            page_token,
+            ..Default::default()
+        };
+        let page = app.repositories().list_repositories(request).await.expect("a page").into_inner();
+        names.extend(page.repositories.into_iter().map(|row| row.name));
+        if page.next_page_token.is_empty() {
+            return names;
+        }
+        page_token = page.next_page_token;
+    }
+    panic!("the pages never end");
+}
