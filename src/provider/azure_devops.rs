@@ -120,7 +120,7 @@ impl Provider for AzureDevOps {
             // A stranger is refused on any path, so this tells of the host alone.
             Err(ProviderError::CredentialRejected { status: 401, .. }) if !refused => Ok(Presence::Elsewhere),
             Err(ProviderError::CredentialRejected { .. }) => Ok(Presence::Perhaps),
-            Err(error @ ProviderError::RateLimited { .. }) => Err(error),
+            Err(error @ (ProviderError::RateLimited { .. } | ProviderError::Failed { .. })) => Err(error),
             Err(_) => Ok(Presence::Elsewhere),
         }
     }

@@ -216,7 +216,7 @@ async fn ac_17_a_sign_in_page_or_a_redirect_to_one_is_a_rejected_credential() {
 async fn a_page_that_is_not_the_providers_is_a_mismatch() {
     let bench = Bench::small().await;
     let api = bench.services(tokens::GOOD);
-    for fault in [Fault::NotFoundHtml, Fault::FakeSuccess, Fault::GarbageJson] {
+    for fault in [Fault::NotFoundHtml, Fault::GarbageJson] {
         bench.forge.clear_faults();
         bench.forge.set_fault(fault.clone());
         let found = AzureDevOps.inspect(&api, ALL).await;
@@ -232,6 +232,14 @@ async fn a_page_that_is_not_the_providers_is_a_mismatch() {
     let api = bench.at(&format!("{}/azure-server/tfs", bench.forge.origin()), tokens::GOOD);
     let found = AzureDevOps.inspect(&api, ALL).await;
     assert!(matches!(found.failure, Some(ProviderError::Mismatch { .. })), "{:?}", found.failure);
+}
+
+#[tokio::test]
+async fn h48_a_server_that_says_yes_to_everything_convinces_nobody() {
+    let bench = Bench::small().await;
+    bench.forge.set_fault(Fault::FakeSuccess);
+    let found = AzureDevOps.inspect(&bench.services(tokens::GOOD), ALL).await;
+    assert!(matches!(found.failure, Some(ProviderError::Failed { .. })), "{:?}", found.failure);
 }
 
 #[tokio::test]

@@ -146,7 +146,8 @@ pub(super) fn identified(answer: Answer) -> Result<Who, ProviderError> {
     match row.identity() {
         Identity::Known(account) => Ok(Who { account, instance_id, hosted, answer }),
         Identity::Anonymous => Err(rejected(answer.status)),
-        Identity::Absent => Err(ProviderError::Mismatch { found: "JSON that names no Azure DevOps user" }),
+        // Somebody who says yes to everything is no proof of a token, and no other product either (H48).
+        Identity::Absent => Err(ProviderError::garbled("it named no user where one belongs")),
     }
 }
 
@@ -347,12 +348,21 @@ pub(super) mod tests {
     fn a_page_of_something_else_is_another_product() {
         for other in [
             error(200, &[HTML], "<html><title>Welcome to nginx</title></html>"),
-            error(302, &[("location", "https://login.other.test/")], ""),
+            error(302, &[("location", "/login")], ""),
             error(404, &[HTML], "<html>Not Found</html>"),
-            identified(answer(200, &[JSON], "{}")).expect_err("no user"),
             identified(answer(200, &[JSON], "[1]")).expect_err("no object"),
         ] {
             assert!(matches!(other, ProviderError::Mismatch { .. }), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn h01_h48_a_redirect_elsewhere_and_a_yes_to_everything_are_failures() {
+        for odd in [
+            error(302, &[("location", "https://login.other.test/")], ""),
+            identified(answer(200, &[JSON], "{}")).expect_err("no user"),
+        ] {
+            assert!(matches!(odd, ProviderError::Failed { .. }), "{odd:?}");
         }
     }
 
