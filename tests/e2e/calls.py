@@ -101,7 +101,7 @@ def quick_start(bench):
     """Every grpcurl and buf line of the section that needs no account, against `serve --dev` in an empty folder."""
     section = re.search(r"^## Try it without an account$(.*?)^## ", (ROOT / "README.md").read_text(), re.M | re.S)
     expect(section, "the README has its section")
-    lines = "\n".join(line[4:] for line in section[1].splitlines() if line.startswith("    ") or not line)
+    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```$", section[1], re.M | re.S))
     commands = [command.strip() for command in re.split(r"\n(?=grpcurl |buf |cargo )", "\n" + lines) if command.strip()]
     served = [command for command in commands if command.startswith("cargo run")]
     asked = [command for command in commands if not command.startswith("cargo run")]
