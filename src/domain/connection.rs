@@ -27,8 +27,9 @@ impl TenantId {
     ///
     /// # Errors
     ///
-    /// `MALFORMED` or `RESERVED`.
+    /// `MALFORMED`, `RESERVED` or `TOKEN_IN_TEXT`.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
+        refuse_token(text)?;
         if text == "root" {
             return Err(Refusal::new(
                 FieldReason::Reserved,
@@ -66,8 +67,9 @@ impl ConnectionId {
     ///
     /// # Errors
     ///
-    /// `MALFORMED`.
+    /// `MALFORMED` or `TOKEN_IN_TEXT`.
     pub fn parse_chosen(text: &str) -> Result<Self, Refusal> {
+        refuse_token(text)?;
         if is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) {
             return Ok(Self(text.to_owned()));
         }
@@ -81,7 +83,7 @@ impl ConnectionId {
     ///
     /// # Errors
     ///
-    /// `MALFORMED`.
+    /// `MALFORMED` or `TOKEN_IN_TEXT`.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         if is_canonical_uuid(text) {
             return Ok(Self(text.to_owned()));
@@ -203,6 +205,17 @@ impl DisplayName {
     }
 }
 
+/// Refuses a text that looks like a token: answers and logs repeat ids and names.
+fn refuse_token(text: &str) -> Result<(), Refusal> {
+    if looks_like_token(text) {
+        return Err(Refusal::new(
+            FieldReason::TokenInText,
+            "the text looks like a token; tokens go into `credential` alone. Revoke this one if it is real",
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses control characters, marks that turn the reading direction, and tokens in a text for people.
 ///
 /// # Errors
@@ -217,13 +230,7 @@ pub fn check_text(text: &str) -> Result<(), Refusal> {
             "the text holds a control character; remove it",
         ));
     }
-    if looks_like_token(text) {
-        return Err(Refusal::new(
-            FieldReason::TokenInText,
-            "the text looks like a token; tokens go into `credential` alone. Revoke this one if it is real",
-        ));
-    }
-    Ok(())
+    refuse_token(text)
 }
 
 /// Whether the provider runs the instance, or somebody else does.
@@ -416,6 +423,13 @@ mod tests {
         assert_eq!(reason("a\u{7}b"), FieldReason::ControlCharacter);
         assert_eq!(reason("a\u{202e}b"), FieldReason::ControlCharacter);
         assert_eq!(reason("glpat-abcdefghij0123456789"), FieldReason::TokenInText);
+    }
+
+    #[test]
+    fn p1_an_id_that_looks_like_a_token_is_refused() {
+        let token = "a2".repeat(26);
+        assert_eq!(ConnectionId::parse(&token).expect_err("refused").reason, FieldReason::TokenInText);
+        assert_eq!(TenantId::parse(&token).expect_err("refused").reason, FieldReason::TokenInText);
     }
 
     #[test]

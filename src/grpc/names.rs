@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use crate::domain::connection::{ConnectionId, ConnectionName, TenantId};
+use crate::domain::connection::{ConnectionId, ConnectionName, TenantId, check_text};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 use crate::service::draft::Violations;
 
@@ -49,7 +49,7 @@ pub(super) fn repository(
 /// `providers/{provider}`: the id, whether or not there is such a provider.
 pub(super) fn provider(field: &str, text: &str, violations: &mut Violations) -> Option<String> {
     let parsed = match split(text).as_deref() {
-        Some(["providers", id]) if !id.is_empty() => Ok((*id).to_owned()),
+        Some(["providers", id]) if !id.is_empty() => check_text(id).map(|()| (*id).to_owned()),
         _ => Err(not_of_form(text, "providers/{provider}")),
     };
     violations.take(field, parsed)
