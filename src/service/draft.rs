@@ -6,7 +6,7 @@ use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::{
     DisplayName, MAX_ANNOTATION_BYTES, MAX_LABEL_BYTES, MAX_MAP_ENTRIES, Scope, check_text,
 };
-use crate::domain::credential::{CapabilityType, Credential, CredentialForm, Secret};
+use crate::domain::credential::{CapabilityType, Credential, CredentialForm, Secret, looks_like_token};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 use crate::provider::gateway::Gateway;
@@ -195,6 +195,14 @@ pub(super) fn endpoints(
         if parsed.is_none() {
             return Vec::new();
         }
+    }
+    if parsed.is_some() && looks_like_token(base_url) {
+        violations.push(FieldViolation::new(
+            "connection.base_url",
+            FieldReason::TokenInText,
+            "the URL looks like it holds a token; tokens go into `credential` alone. Revoke this one if it is real",
+        ));
+        return Vec::new();
     }
     if let Some(url) = &parsed
         && violations.take("connection.base_url", gateway.admit(url.url())).is_none()

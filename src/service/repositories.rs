@@ -10,6 +10,7 @@ use super::error::{CredentialOrigin, Error};
 use super::page_token::{self, Binding as TokenBinding};
 use super::{Context, Core, Reach};
 use crate::domain::connection::{ConnectionName, Scope};
+use crate::domain::credential::looks_like_token;
 use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::provider::api::Api;
@@ -389,6 +390,8 @@ fn about_repository(
 ) -> Error {
     match error {
         ProviderError::NotFound => {
+            // A token that was pasted into the wrong field goes into no message.
+            let what = if looks_like_token(what) { "of that name" } else { what };
             Error::RepositoryNotFound { connection: name.clone(), repository: what.to_owned() }
         }
         other => stored(other, provider.about()),

@@ -3,8 +3,12 @@
 mod editing;
 mod expiry;
 mod fixture;
+mod hostile;
 mod listing;
 mod naming;
+mod network;
 mod refusals;
+mod repositories;
 mod requests;
+mod tenancy;
 mod validation;
