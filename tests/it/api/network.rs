@@ -298,3 +298,31 @@ async fn a_certificate_past_its_end_is_not_trusted_with_its_authority_either() {
     assert_eq!(check(&report, Check::Tls).reason, "PROVIDER_TLS_UNTRUSTED");
     assert_eq!(refused(app.create(wanted).await).reason, "PROVIDER_TLS_UNTRUSTED");
 }
+
+#[tokio::test]
+async fn g10_a_call_beyond_the_bound_is_shed_with_a_time_to_wait() {
+    let forge = Forge::small().await.expect("a forge");
+    let app = TestApp::new().allow(forge.origin()).max_calls(1).start().await;
+    let created = app.create(gitlab(&forge).connection("x")).await.expect("created");
+    forge.set_latency(Duration::from_secs(120));
+    let (mut service, parent) = (app.repositories(), created.name.clone());
+    let busy = tokio::spawn(async move {
+        let request = v1::ListRepositoriesRequest { parent, ..Default::default() };
+        service.list_repositories(request).await.map(drop)
+    });
+    eventually("the one call is at the provider", || forge.in_flight() >= 1).await;
+    let refusal = refused(app.get(&created.name).await);
+    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unavailable, "SERVER_OVERLOADED"));
+    assert!(refusal.details.contains(&"RetryInfo".to_owned()));
+    busy.abort();
+    eventually("the call is given up", || forge.in_flight() == 0).await;
+    let patient = async {
+        while app.get(&created.name).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), patient).await.expect("its place is free again");
+    let address = app.address;
+    app.stop().await.expect("a clean stop");
+    tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");
+}
