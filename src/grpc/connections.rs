@@ -46,7 +46,7 @@ impl ConnectionHandlers {
         };
         let repeat = repeat(request_id.as_deref(), &content, message.validate_only, encode_connection);
         match self.0.create(&context, create, repeat).await? {
-            Done::Now(connection) => Ok(convert::connection(&connection)),
+            Done::Now(connection) => Ok(convert::connection(connection)),
             Done::Before(answer) => decode(&answer),
         }
     }
@@ -68,7 +68,7 @@ impl ConnectionHandlers {
         let list = ListConnections { tenant, filter, order, page_size, page_token, binding };
         let page = self.0.list(list).await?;
         Ok(v1::ListConnectionsResponse {
-            connections: page.connections.iter().map(convert::connection).collect(),
+            connections: page.connections.into_iter().map(convert::connection).collect(),
             next_page_token: page.next_page_token,
         })
     }
@@ -92,7 +92,7 @@ impl ConnectionHandlers {
         };
         let repeat = repeat(request_id.as_deref(), &content, message.validate_only, encode_connection);
         match self.0.update(&context, update, repeat).await? {
-            Done::Now(connection) => Ok(convert::connection(&connection)),
+            Done::Now(connection) => Ok(convert::connection(connection)),
             Done::Before(answer) => decode(&answer),
         }
     }
@@ -181,7 +181,7 @@ impl ConnectionHandlers {
         let name = names::connection("name", &message.name, &mut violations);
         violations.finish()?;
         let name = checked(name)?;
-        Ok(convert::connection(&self.0.read(&name).await?))
+        Ok(convert::connection(self.0.read(&name).await?))
     }
 
     fn provider(&self, name: &str) -> Result<v1::Provider, Error> {
@@ -263,20 +263,20 @@ impl Verified {
     fn into_wire(self) -> v1::VerifyConnectionResponse {
         v1::VerifyConnectionResponse {
             report: Some(convert::report(&self.report)),
-            connection: Some(convert::connection(&self.connection)),
+            connection: Some(convert::connection(self.connection)),
         }
     }
 }
 
 fn replaced(verified: &Verified) -> v1::ReplaceCredentialResponse {
     v1::ReplaceCredentialResponse {
-        connection: Some(convert::connection(&verified.connection)),
+        connection: Some(convert::connection(verified.connection.clone())),
         report: Some(convert::report(&verified.report)),
     }
 }
 
 fn encode_connection(connection: &Connection) -> Vec<u8> {
-    convert::connection(connection).encode_to_vec()
+    convert::connection(connection.clone()).encode_to_vec()
 }
 
 /// Method and message as bytes: what a page token is bound to.

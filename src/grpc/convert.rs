@@ -256,30 +256,31 @@ fn unknown_or_missing(field: &str, number: i32) -> FieldViolation {
 // ---- to protobuf ----
 
 /// A connection as it is presented; `credential` is input only and stays empty.
-pub(super) fn connection(connection: &Connection) -> v1::Connection {
+pub(super) fn connection(connection: Connection) -> v1::Connection {
+    let etag = etag(&connection);
     v1::Connection {
         name: connection.name.to_string(),
-        uid: connection.uid.clone(),
+        uid: connection.uid,
         display_name: connection.display_name.as_str().to_owned(),
         provider: connection.provider.as_str().to_owned(),
-        base_url: connection.base_url.clone(),
-        effective_api_url: connection.effective_api_url.clone(),
-        scope: (connection.scope != Scope::default()).then(|| v1::connection::Scope {
-            organization: connection.scope.organization.clone(),
-            collection: connection.scope.collection.clone(),
-            projects: connection.scope.projects.clone(),
-            workspaces: connection.scope.workspaces.clone(),
+        base_url: connection.base_url,
+        effective_api_url: connection.effective_api_url,
+        scope: (connection.scope != Scope::default()).then_some(v1::connection::Scope {
+            organization: connection.scope.organization,
+            collection: connection.scope.collection,
+            projects: connection.scope.projects,
+            workspaces: connection.scope.workspaces,
         }),
         credential: None,
-        credential_info: Some(credential_info(&connection.credential)),
+        credential_info: Some(credential_info(connection.credential)),
         tls: (!connection.ca_certificates_pem.is_empty())
-            .then(|| v1::connection::Tls { ca_certificates_pem: connection.ca_certificates_pem.clone() }),
+            .then_some(v1::connection::Tls { ca_certificates_pem: connection.ca_certificates_pem }),
         required_capabilities: connection
             .required_capabilities
             .iter()
             .map(|&which| capability_type(which))
             .collect(),
-        server_version: connection.server_version.clone(),
+        server_version: connection.server_version,
         hosting: match connection.hosting {
             Hosting::Cloud => v1::connection::Hosting::Cloud,
             Hosting::SelfHosted => v1::connection::Hosting::SelfHosted,
@@ -292,27 +293,27 @@ pub(super) fn connection(connection: &Connection) -> v1::Connection {
             State::Unreachable => v1::connection::State::Unreachable,
             State::Disabled => v1::connection::State::Disabled,
         } as i32,
-        conditions: connection.conditions.iter().map(condition).collect(),
+        conditions: connection.conditions.into_iter().map(condition).collect(),
         rate_limit: connection.rate_limit.map(rate_limit),
         disabled: connection.disabled,
-        labels: connection.labels.clone().into_iter().collect(),
-        annotations: connection.annotations.clone().into_iter().collect(),
-        owner: connection.owner.clone(),
+        labels: connection.labels.into_iter().collect(),
+        annotations: connection.annotations.into_iter().collect(),
+        owner: connection.owner,
         create_time: Some(time(connection.create_time)),
         update_time: Some(time(connection.update_time)),
         last_verify_time: connection.last_verify_time.map(time),
-        etag: etag(connection),
+        etag,
     }
 }
 
-fn credential_info(info: &CredentialInfo) -> v1::CredentialInfo {
+fn credential_info(info: CredentialInfo) -> v1::CredentialInfo {
     v1::CredentialInfo {
         kind: credential_kind(info.form.kind()),
-        obfuscated_token: info.obfuscated_token.clone(),
-        fingerprint: info.fingerprint.clone(),
-        account: info.account.as_ref().map(account),
-        granted_scopes: info.granted_scopes.clone(),
-        missing_scopes: info.missing_scopes.clone(),
+        obfuscated_token: info.obfuscated_token,
+        fingerprint: info.fingerprint,
+        account: info.account.map(account),
+        granted_scopes: info.granted_scopes,
+        missing_scopes: info.missing_scopes,
         capabilities: Some(v1::Capabilities {
             list_repositories: capability(info.capabilities.list_repositories),
             read_code: capability(info.capabilities.read_code),
@@ -330,26 +331,26 @@ fn credential_info(info: &CredentialInfo) -> v1::CredentialInfo {
     }
 }
 
-fn account(account: &Account) -> v1::Account {
+fn account(account: Account) -> v1::Account {
     v1::Account {
-        id: account.id.clone(),
-        login: account.login.clone(),
-        display_name: account.display_name.clone(),
-        email: account.email.clone(),
+        id: account.id,
+        login: account.login,
+        display_name: account.display_name,
+        email: account.email,
         bot: account.bot,
     }
 }
 
-fn condition(condition: &Condition) -> v1::Condition {
+fn condition(condition: Condition) -> v1::Condition {
     v1::Condition {
-        r#type: condition.condition_type.clone(),
+        r#type: condition.condition_type,
         status: match condition.status {
             ConditionStatus::True => v1::condition::Status::True,
             ConditionStatus::False => v1::condition::Status::False,
             ConditionStatus::Unknown => v1::condition::Status::Unknown,
         } as i32,
-        reason: condition.reason.clone(),
-        message: condition.message.clone(),
+        reason: condition.reason,
+        message: condition.message,
         last_transition_time: Some(time(condition.last_transition_time)),
     }
 }

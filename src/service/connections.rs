@@ -66,7 +66,7 @@ impl Connections {
     /// [`Error::ConnectionNotFound`], [`Error::Unreadable`], [`Error::StoreUnavailable`].
     pub async fn read(&self, name: &ConnectionName) -> Result<Connection, Error> {
         let record = self.0.record(name).await?;
-        Ok(present(&record.connection, self.0.clock.now()))
+        Ok(present(Arc::unwrap_or_clone(record).connection, self.0.clock.now()))
     }
 
     /// Deletes a connection with its sealed secret. Its display name is free again, its id never.

@@ -206,11 +206,11 @@ pub(super) fn reconsider(connection: &mut Connection, now: Timestamp) {
     set_condition(connection, "CAPABILITIES_SATISFIED", capable(&missing), now);
 }
 
-/// What a reader sees now: a stored state ages as the end of the token comes nearer, and a disabled
+/// Turns a stored connection into what a reader sees now: its state ages as the end of the token comes nearer, and a disabled
 /// connection says so.
 #[must_use]
-pub fn present(connection: &Connection, now: Timestamp) -> Connection {
-    let mut shown = connection.clone();
+pub fn present(connection: Connection, now: Timestamp) -> Connection {
+    let mut shown = connection;
     if let Some(end) = shown.credential.expire_time {
         let (finding, state) = if end <= now {
             let state = match shown.credential.expire_time_source {

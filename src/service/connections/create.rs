@@ -97,7 +97,7 @@ impl Connections {
         if let Some(inspection) = &inspection {
             verify::apply(&mut connection, inspection, now);
         }
-        let shown = present(&connection, now);
+        let shown = present(connection.clone(), now);
         if validate_only {
             return Ok(shown);
         }

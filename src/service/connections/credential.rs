@@ -92,7 +92,7 @@ impl Connections {
         verify::apply(&mut connection, &inspection, now);
         connection.update_time = now;
         connection.generation += 1;
-        let verified = Verified { connection: present(&connection, now), report };
+        let verified = Verified { connection: present(connection.clone(), now), report };
         if request.validate_only {
             return Ok(Done::Now(verified));
         }

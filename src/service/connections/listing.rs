@@ -1,6 +1,7 @@
 //! ListConnections.
 
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use super::Connections;
 use crate::domain::connection::{Connection, TenantId};
@@ -85,7 +86,7 @@ impl Connections {
                         continue;
                     }
                 };
-                let shown = present(&record.connection, now);
+                let shown = present(Arc::unwrap_or_clone(record).connection, now);
                 let place = request.order.place(&shown);
                 let behind = after.as_ref().is_none_or(|after| request.order.compare(&place, after).is_gt());
                 if behind && request.filter.matches(&shown) {

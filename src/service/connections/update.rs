@@ -146,11 +146,11 @@ impl Connections {
 
         let Next { mut connection, sealed } = next;
         if connection == *before {
-            return Ok(Done::Now(present(before, now)));
+            return Ok(Done::Now(present(before.clone(), now)));
         }
         connection.update_time = now;
         connection.generation += 1;
-        let shown = present(&connection, now);
+        let shown = present(connection.clone(), now);
         if request.validate_only {
             return Ok(Done::Now(shown));
         }

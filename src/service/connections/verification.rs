@@ -57,7 +57,7 @@ impl Connections {
             verify::apply(&mut connection, &inspection, now);
             connection.credential.last_use_time = Some(now);
             connection.generation += 1;
-            let shown = present(&connection, now);
+            let shown = present(connection.clone(), now);
             let mut changes = Vec::new();
             let (changed_before, changed_after) =
                 difference(&summary(&current.connection), &summary(&connection));
@@ -80,7 +80,7 @@ impl Connections {
             let same = current.connection.credential.version == before.credential.version
                 && current.connection.effective_api_url == before.effective_api_url;
             if !same {
-                return Ok(Verified { connection: present(&current.connection, now), report });
+                return Ok(Verified { connection: present(current.connection.clone(), now), report });
             }
         }
         Err(Error::Stale { name: name.clone() })
@@ -136,6 +136,6 @@ impl Connections {
         let info = core.credential_info(&draft.credential, &inspection, 1, now);
         let mut connection = new_connection(ConnectionName { tenant, id }, uid, draft, &endpoint, info, now);
         verify::apply(&mut connection, &inspection, now);
-        Ok(Verified { connection: present(&connection, now), report })
+        Ok(Verified { connection: present(connection, now), report })
     }
 }
