@@ -51,6 +51,8 @@ const REMEMBER: Duration = Duration::from_secs(24 * 3_600);
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// How often the times of last use are written.
 const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
+/// How long they may take at the end.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// Why the service did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -251,8 +253,10 @@ impl App {
         let routes = self.routes(health)?;
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
+        // One for all listeners: the bound is the process's.
+        let inbound = Inbound::new(self.limits.max_calls, draining.clone());
         for listener in listeners {
-            let inbound = Inbound::new(self.limits.max_calls, draining.clone());
+            let inbound = inbound.clone();
             tracing::info!(address = %listener, "listening");
             let (routes, stopped) = (routes.clone(), stopped.clone());
             match listener {
@@ -288,7 +292,8 @@ impl App {
             servers.shutdown().await;
         }
         housekeeping.shutdown().await;
-        write_uses(&self.core).await;
+        // A disk that hangs must not hold up the end for something that is only nice to know.
+        let _ = tokio::time::timeout(LAST_WRITES, write_uses(&self.core)).await;
         self.core.store.close().await;
         tracing::info!("stopped");
         outcome

@@ -378,14 +378,6 @@ pub struct Connection {
     pub generation: u64,
 }
 
-impl Connection {
-    /// The capabilities that must be there for the connection to be well: those required, or all.
-    #[must_use]
-    pub fn wanted_capabilities(&self) -> &[CapabilityType] {
-        if self.required_capabilities.is_empty() { &CapabilityType::ALL } else { &self.required_capabilities }
-    }
-}
-
 /// Counts the writes of a record: 1 at its creation, one more with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(pub u64);

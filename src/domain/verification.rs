@@ -151,14 +151,25 @@ impl VerificationReport {
     #[must_use]
     pub fn new(mut checks: Vec<CheckResult>, certificate: Option<Certificate>) -> Self {
         checks.sort_by_key(|result| result.check);
-        let has = |outcome| checks.iter().any(|result| result.outcome == outcome);
-        let result = if has(Outcome::Fail) {
-            Outcome::Fail
-        } else if has(Outcome::Warn) {
-            Outcome::Warn
-        } else {
-            Outcome::Pass
-        };
-        Self { result, checks, certificate }
+        Self { result: worst(&checks), checks, certificate }
+    }
+
+    /// Puts another result in the place of that of the same check.
+    pub fn replace(&mut self, result: CheckResult) {
+        if let Some(old) = self.checks.iter_mut().find(|old| old.check == result.check) {
+            *old = result;
+        }
+        self.result = worst(&self.checks);
+    }
+}
+
+fn worst(checks: &[CheckResult]) -> Outcome {
+    let has = |outcome| checks.iter().any(|result| result.outcome == outcome);
+    if has(Outcome::Fail) {
+        Outcome::Fail
+    } else if has(Outcome::Warn) {
+        Outcome::Warn
+    } else {
+        Outcome::Pass
     }
 }

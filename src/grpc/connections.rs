@@ -11,7 +11,7 @@ use crate::proto::v1;
 use crate::proto::v1::connection_service_server::ConnectionService;
 use crate::service::checked;
 use crate::service::connections::{
-    Connections, Create, Done, ListConnections, Repeat, Replace, Update, Verified,
+    Connections, Create, Done, ListConnections, Repeat, Replace, UNNAMED, Update, Verified,
 };
 use crate::service::draft::Violations;
 use crate::service::error::Error;
@@ -141,6 +141,9 @@ impl ConnectionHandlers {
                 if let Some(connection) = &mut verified.connection {
                     // It is not stored: it has no name by which to find it, and nothing to compare an etag with.
                     connection.name.clear();
+                    if connection.display_name == UNNAMED {
+                        connection.display_name.clear();
+                    }
                     connection.uid.clear();
                     connection.etag.clear();
                     connection.create_time = None;

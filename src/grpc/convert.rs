@@ -185,15 +185,19 @@ fn check_path(path: &str, violations: &mut Violations) {
     }
 }
 
-/// The permission of a filter; unset and UNKNOWN mean no filter.
+/// The permission of a filter; unset means no filter, and UNKNOWN is nothing to ask for.
 pub(super) fn min_permission(number: i32, violations: &mut Violations) -> Permission {
     match v1::Permission::try_from(number) {
         Ok(v1::Permission::Read) => Permission::Read,
         Ok(v1::Permission::Write) => Permission::Write,
         Ok(v1::Permission::Admin) => Permission::Admin,
-        Ok(v1::Permission::Unspecified | v1::Permission::Unknown) => Permission::Unknown,
-        Err(_) => {
-            violations.push(unknown_or_missing("min_permission", number));
+        Ok(v1::Permission::Unspecified) => Permission::Unknown,
+        Ok(v1::Permission::Unknown) | Err(_) => {
+            violations.push(FieldViolation::new(
+                "min_permission",
+                FieldReason::UnknownValue,
+                "must be READ, WRITE or ADMIN; leave it out for all",
+            ));
             Permission::Unknown
         }
     }
@@ -545,7 +549,7 @@ pub(super) fn warning(connection: &ConnectionName, warning: Warning) -> v1::Repo
     }
 }
 
-const fn time(time: Timestamp) -> prost_types::Timestamp {
+pub(super) const fn time(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.unix_seconds(), nanos: time.subsecond_nanos() }
 }
 

@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
@@ -27,8 +27,11 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const UNARY_LIMIT: Duration = Duration::from_secs(60);
 /// Longest request id that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 64;
-/// The provider calls of a request end this much before its caller stops waiting, so that the answer arrives.
-const MARGIN: Duration = Duration::from_millis(100);
+/// A call ends this much before its caller stops waiting, so that the answer arrives; its provider calls end twice as
+/// early, so that their own reason does.
+const MARGIN: Duration = Duration::from_millis(50);
+/// The longest that one reflection stream is kept: a client asks what it needs and goes.
+const REFLECTION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Whether the process is about to stop. Shared by the listeners and the inbound layers.
 #[derive(Debug, Clone, Default)]
@@ -94,36 +97,41 @@ where
         let started = Instant::now();
         let (request_id, header) = request_id(request.headers());
         let mut line = Line {
-            method: request.uri().path().to_owned(),
+            method: method_name(request.uri().path()),
             request_id: request_id.clone(),
             started,
             code: None,
             cause: None,
             permit: None,
         };
-        match self.admit(&line.method, request.headers()) {
+        let limit = match self.admit(&line.method, request.headers()) {
             Ok((permit, timeout)) => {
                 line.permit = permit;
-                let left = |limit: Duration| limit - (limit / 10).min(MARGIN);
+                let limit = timeout.map_or(UNARY_LIMIT, |timeout| timeout.min(UNARY_LIMIT));
                 request.extensions_mut().insert(Context {
                     actor: "anonymous".to_owned(),
                     request_id,
-                    deadline: started + left(timeout.map_or(UNARY_LIMIT, |timeout| timeout.min(UNARY_LIMIT))),
-                    stream_deadline: timeout.map(|timeout| started + left(timeout)),
+                    deadline: started + earlier(limit, 2 * MARGIN),
+                    stream_deadline: timeout.map(|timeout| started + earlier(timeout, 2 * MARGIN)),
                 });
+                limit
             }
             Err(refusal) => {
                 return Box::pin(async move { Ok(line.finish_head(refusal.into_http(), header)) });
             }
-        }
+        };
         // A panic while the future is made or polled ends this call, not the process.
         let Ok(future) = catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) else {
             return Box::pin(async move { Ok(line.finish_head(panicked(), header)) });
         };
+        // From the first byte of the request to the head of the answer, so that a caller who never ends its request
+        // does not keep its place.
+        let until = started + earlier(limit, MARGIN);
         Box::pin(async move {
-            let response = match AssertUnwindSafe(future).catch_unwind().await {
-                Ok(response) => response?,
-                Err(_) => panicked(),
+            let response = match timeout_at(until, AssertUnwindSafe(future).catch_unwind()).await {
+                Ok(Ok(response)) => response?,
+                Ok(Err(_)) => panicked(),
+                Err(_) => status::of(Error::DeadlineExceeded).into_http(),
             };
             Ok(line.finish_head(response, header))
         })
@@ -160,6 +168,22 @@ type Admission = (Option<OwnedSemaphorePermit>, Option<Duration>);
 
 fn panicked() -> Response<tonic::body::Body> {
     status::internal("a handler panicked; the panic is in the log").into_http()
+}
+
+/// `span` less a margin, which is small for a small span.
+fn earlier(span: Duration, margin: Duration) -> Duration {
+    span - (span / 5).min(margin)
+}
+
+/// A method as it may stand in the log: a path of a service that exists, not what a caller made up.
+fn method_name(path: &str) -> String {
+    const LONGEST: usize = 96;
+    let known = path.starts_with("/gitmoor.v1.") || path.starts_with("/grpc.");
+    if known && path.len() <= LONGEST && !crate::domain::credential::looks_like_token(path) {
+        path.to_owned()
+    } else {
+        "unknown".to_owned()
+    }
 }
 
 /// The caller's request id if it has a safe form, else a new one.
@@ -220,7 +244,12 @@ impl Line {
             self.cause = Cause::of(status).map(ToString::to_string);
         }
         head.headers.insert(REQUEST_ID, request_id);
-        Response::from_parts(head, Logged { body, line: self })
+        // Other streams bring limits of their own.
+        let limit = self
+            .method
+            .starts_with("/grpc.reflection.")
+            .then(|| Box::pin(sleep_until(self.started + REFLECTION_LIMIT)));
+        Response::from_parts(head, Logged { body, line: self, limit })
     }
 }
 
@@ -244,6 +273,19 @@ impl Drop for Line {
 pub struct Logged {
     body: tonic::body::Body,
     line: Line,
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+impl Logged {
+    /// Ends the body with `status`.
+    fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.body = tonic::body::Body::empty();
+        self.line.code = Some(status.code());
+        self.line.cause = Cause::of(status).map(ToString::to_string);
+        let mut trailers = HeaderMap::new();
+        // Fails only for a message that is no header value; ours is fixed text.
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
 }
 
 impl Body for Logged {
@@ -257,17 +299,15 @@ impl Body for Logged {
         let this = &mut *self;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(cx)));
         let Ok(polled) = polled else {
-            this.body = tonic::body::Body::empty();
-            let status = status::internal("a stream panicked; the panic is in the log");
-            this.line.code = Some(status.code());
-            this.line.cause = Cause::of(&status).map(ToString::to_string);
-            let mut trailers = HeaderMap::new();
-            // Fails only for a message that is no header value; ours is fixed text.
-            return Poll::Ready(Some(match status.add_header(&mut trailers) {
-                Ok(()) => Ok(Frame::trailers(trailers)),
-                Err(error) => Err(error),
-            }));
+            return this.end(&status::internal("a stream panicked; the panic is in the log"));
         };
+        if polled.is_pending()
+            && let Some(limit) = &mut this.limit
+            && limit.as_mut().poll(cx).is_ready()
+        {
+            this.limit = None;
+            return this.end(&status::of(Error::DeadlineExceeded));
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(trailers) = frame.trailers_ref()
         {

@@ -135,10 +135,22 @@ impl RepositoryHandlers {
         let what = match message.selector {
             Some(v1::lookup_repository_request::Selector::FullName(text)) if !text.is_empty() => {
                 check_text("full_name", &text, &mut violations);
+                if text.contains("://") {
+                    let told = "a full name has the form `group/project`; send a URL as clone_url";
+                    violations.push(FieldViolation::new("full_name", FieldReason::Malformed, told));
+                }
                 Some(Lookup::FullName(text))
             }
             Some(v1::lookup_repository_request::Selector::CloneUrl(text)) if !text.is_empty() => {
                 check_text("clone_url", &text, &mut violations);
+                if has_password(&text) {
+                    let told = "the URL holds a password; send it without user info";
+                    violations.push(FieldViolation::new(
+                        "clone_url",
+                        FieldReason::UrlUserinfoForbidden,
+                        told,
+                    ));
+                }
                 Some(Lookup::CloneUrl(text))
             }
             _ => {
@@ -262,4 +274,11 @@ fn check_text(field: &str, text: &str, violations: &mut Violations) {
         let told = "the text holds a control character; remove it";
         violations.push(FieldViolation::new(field, FieldReason::ControlCharacter, told));
     }
+}
+
+/// Whether a clone URL has `user:password@` before its host. The scp-like form has none.
+fn has_password(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
 }

@@ -9,6 +9,7 @@ use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
+use super::convert;
 use crate::domain::verification::Certificate;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1::ErrorReason;
@@ -92,6 +93,8 @@ pub fn of(error: Error) -> Status {
             "This request_id was used for another request. Use a new UUID for each new request.".to_owned(),
         )
         .status(),
+        // Answered from memory before it comes here.
+        Error::AlreadyAnswered => internal("a remembered request was not answered from memory"),
         Error::PageTokenInvalid => Answer::new(
             Code::InvalidArgument,
             ErrorReason::PageTokenInvalid,
@@ -141,7 +144,9 @@ pub fn of(error: Error) -> Status {
             Answer::new(
                 Code::Unavailable,
                 ErrorReason::StoreUnavailable,
-                "The store is not available; nothing was changed. The server's log tells why.".to_owned(),
+                "The store is not available. Whether a change was made is open: repeat it with the same request_id, \
+                 or read it back. The server's log tells why."
+                    .to_owned(),
             )
             .retry(RETRY_LATER)
             .cause(problem)
@@ -219,7 +224,7 @@ fn invalid(violations: Vec<FieldViolation>) -> Status {
 fn provider_error(error: ProviderError, credential: CredentialOrigin, provider: &'static str) -> Status {
     let supplied = match credential {
         CredentialOrigin::Supplied { field } => Some(field),
-        CredentialOrigin::Stored => None,
+        CredentialOrigin::Stored { .. } => None,
     };
     let refused_code = if supplied.is_some() { Code::InvalidArgument } else { Code::FailedPrecondition };
     match error {
@@ -277,11 +282,16 @@ fn provider_error(error: ProviderError, credential: CredentialOrigin, provider: 
             let answer = Answer::new(refused_code, reason, format!("{told} {}", cause_remedy(cause)))
                 .meta("cause", cause.as_str().to_owned())
                 .meta("httpStatus", status.to_string());
-            if let Some(field) = supplied {
-                answer.bad_request([(field.to_owned(), "CREDENTIAL_REJECTED".to_owned(), told)]).status()
-            } else {
-                answer.help(cause_remedy(cause), "").status()
+            match credential {
+                CredentialOrigin::Supplied { field } => {
+                    answer.bad_request([(field.to_owned(), "CREDENTIAL_REJECTED".to_owned(), told)])
+                }
+                CredentialOrigin::Stored { expire_time: Some(time) } => {
+                    answer.meta("expireTime", convert::time(time).to_string()).help(cause_remedy(cause), "")
+                }
+                CredentialOrigin::Stored { expire_time: None } => answer.help(cause_remedy(cause), ""),
             }
+            .status()
         }
         ProviderError::ScopeMissing { scopes } => {
             let told = format!("The token is good but lacks a scope that {provider} wants for this");

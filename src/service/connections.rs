@@ -16,6 +16,7 @@ pub use credential::Replace;
 pub use listing::{ConnectionsPage, ListConnections};
 pub use once::{Done, Repeat};
 pub use update::{Edit, Update};
+pub(crate) use verification::UNNAMED;
 pub use verification::Verified;
 
 use super::draft::{CheckedCredential, CheckedDraft};
@@ -31,7 +32,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::provider::gateway::Peer;
 use crate::provider::{About, Endpoint, Inspection, Provider, ProviderError};
 use crate::seal::Binding;
-use crate::store::Change;
+use crate::store::{Change, StoreError};
 
 /// The operations on connections.
 #[derive(Debug, Clone)]
@@ -88,9 +89,22 @@ impl Connections {
             BTreeMap::new(),
             now,
         );
-        let changes =
-            vec![Change::Remove { name: name.clone(), expected: record.revision }, Change::Append(event)];
-        core.store.commit(changes).await.map_err(|error| Error::from_store(error, name, ""))
+        let mut revision = record.revision;
+        loop {
+            let removal = Change::Remove { name: name.clone(), expected: revision };
+            let Err(error) = core.store.commit(vec![removal, Change::Append(event.clone())]).await else {
+                return Ok(());
+            };
+            let current = match error {
+                StoreError::Stale => core.record(name).await?,
+                error => return Err(Error::from_store(error, name, "")),
+            };
+            // Bookkeeping in between is no change that somebody could mind; each round needs another one of it.
+            if current.connection.generation != record.connection.generation {
+                return Err(Error::Stale { name: name.clone() });
+            }
+            revision = current.revision;
+        }
     }
 
     /// Refuses a display name that another connection of the tenant and provider has.
@@ -132,12 +146,32 @@ impl Connections {
         inspection: &Inspection,
         now: Timestamp,
     ) -> Result<Sealed, Error> {
-        connection.effective_api_url = api_url_text(endpoint);
+        let api_url = api_url_text(endpoint);
+        if api_url != connection.effective_api_url {
+            // What was found at the old instance says nothing of the new one.
+            connection.effective_api_url = api_url;
+            connection.server_version.clear();
+            connection.rate_limit = None;
+            forget_findings(connection);
+        }
         connection.hosting = endpoint.hosting;
         let version = connection.credential.version + 1;
         connection.credential = self.0.credential_info(credential, inspection, version, now);
         self.seal(connection, &credential.credential)
     }
+}
+
+/// The record as an operation would leave it.
+struct Next {
+    connection: Connection,
+    sealed: Sealed,
+}
+
+/// Back to never verified: what was found no longer speaks of this connection.
+fn forget_findings(connection: &mut Connection) {
+    connection.state = State::Pending;
+    connection.conditions.clear();
+    connection.last_verify_time = None;
 }
 
 /// A connection as it begins, before any verification.
@@ -177,7 +211,7 @@ fn new_connection(
     }
 }
 
-/// The etag of a connection: it changes with everything that a reader can see.
+/// The etag of a connection: it changes with everything that somebody did, and not with the time of the last use.
 #[must_use]
 pub fn etag(connection: &Connection) -> String {
     format!("\"{:x}\"", connection.generation)

@@ -1,6 +1,7 @@
 //! What can go wrong, one variant for each thing that a caller can do about it.
 
 use crate::domain::connection::ConnectionName;
+use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::FieldViolation;
 use crate::provider::ProviderError;
 use crate::seal::SealError;
@@ -49,6 +50,9 @@ pub enum Error {
     /// The request id came before, with another content.
     #[error("the request id was used for another request")]
     RequestIdReused,
+    /// The same request came twice at once, and the other one was answered.
+    #[error("the request was answered in between")]
+    AlreadyAnswered,
     /// The page token is damaged, too old, or of another request.
     #[error("the page token does not belong to this request")]
     PageTokenInvalid,
@@ -118,7 +122,10 @@ pub enum CredentialOrigin {
         field: &'static str,
     },
     /// It was stored.
-    Stored,
+    Stored {
+        /// When it ends, as far as is known.
+        expire_time: Option<Timestamp>,
+    },
 }
 
 impl Error {
@@ -139,9 +146,7 @@ impl Error {
             },
             StoreError::IdTaken => Self::IdTaken { name: name.clone() },
             StoreError::Stale => Self::Stale { name: name.clone() },
-            StoreError::RequestRemembered => {
-                Self::Bug { problem: "a remembered request was not answered from memory".to_owned() }
-            }
+            StoreError::RequestRemembered => Self::AlreadyAnswered,
             StoreError::Unreadable(record) => {
                 Self::Unreadable { name: name.to_string(), problem: record.problem.to_string() }
             }

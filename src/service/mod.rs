@@ -104,7 +104,9 @@ impl Core {
         };
         let api = self.gateway.api(peer, Some(&credential), deadline).map_err(|error| Error::Provider {
             error,
-            credential: error::CredentialOrigin::Stored,
+            credential: error::CredentialOrigin::Stored {
+                expire_time: record.connection.credential.expire_time,
+            },
             provider: provider.about().title,
         })?;
         self.note_use(&record);

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use super::error::{CredentialOrigin, Error};
 use super::page_token::{self, Binding as TokenBinding};
 use super::{Context, Core, Reach};
-use crate::domain::connection::{ConnectionName, Scope};
+use crate::domain::connection::{ConnectionName, ConnectionRecord, Scope};
 use crate::domain::credential::looks_like_token;
 use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::provider::api::Api;
 use crate::provider::session::Pages;
-use crate::provider::{About, List, Lookup, Provider, ProviderError, Walk};
+use crate::provider::{About, List, Lookup, ProviderError, Walk};
 
 /// Rows of one page where the caller names no number.
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -101,21 +101,21 @@ impl Repositories {
         wanted: Wanted,
         page: PageRequest,
     ) -> Result<Listing<Repository>, Error> {
-        let Reach { record, provider, api } = self.0.reach(name, context.deadline).await?;
-        let list = wanted.into_list(&record.connection.scope, page_size(page.size), Walk::Chain);
+        let reach = self.0.reach(name, context.deadline).await?;
+        let list = wanted.into_list(&reach.record.connection.scope, Walk::Chain);
         let mut unknown_permission = 0_usize;
         let mut listing = self
             .walk(
                 page,
                 context.deadline,
-                provider,
+                &reach,
                 |row| {
                     unknown_permission += usize::from(hidden_for_unknown_permission(&list, row));
                     list.keeps(row)
                 },
-                |at| {
-                    let (api, list) = (&api, &list);
-                    async move { provider.repositories(api, list, at.as_ref()).await }
+                |at, page_size| {
+                    let (reach, list) = (&reach, List { page_size, ..list.clone() });
+                    async move { reach.provider.repositories(&reach.api, &list, at.as_ref()).await }
                 },
             )
             .await?;
@@ -135,30 +135,31 @@ impl Repositories {
         query: String,
         page: PageRequest,
     ) -> Result<Listing<Namespace>, Error> {
-        let Reach { record, provider, api } = self.0.reach(name, context.deadline).await?;
+        let reach = self.0.reach(name, context.deadline).await?;
         let wanted = Wanted { query, ..Wanted::everything() };
-        let list = wanted.into_list(&record.connection.scope, page_size(page.size), Walk::Chain);
+        let list = wanted.into_list(&reach.record.connection.scope, Walk::Chain);
         self.walk(
             page,
             context.deadline,
-            provider,
+            &reach,
             |row| list.keeps_namespace(row),
-            |at| {
-                let (api, list) = (&api, &list);
-                async move { provider.namespaces(api, list, at.as_ref()).await }
+            |at, page_size| {
+                let (reach, list) = (&reach, List { page_size, ..list.clone() });
+                async move { reach.provider.namespaces(&reach.api, &list, at.as_ref()).await }
             },
         )
         .await
     }
 
-    /// Collects one page of an answer from as many pages of the provider as it takes, up to a bound.
+    /// Collects one page of an answer from as many pages of the provider as it takes, up to a bound. `fetch` gets the
+    /// cursor and how many rows the provider's page should have.
     async fn walk<T, Fut>(
         &self,
         page: PageRequest,
         deadline: Instant,
-        provider: &dyn Provider,
+        reach: &Reach<'_>,
         mut keeps: impl FnMut(&T) -> bool,
-        fetch: impl Fn(Option<Cursor>) -> Fut,
+        fetch: impl Fn(Option<Cursor>, usize) -> Fut,
     ) -> Result<Listing<T>, Error>
     where
         Fut: Future<Output = Result<Page<T>, ProviderError>>,
@@ -167,7 +168,7 @@ impl Repositories {
         let now = core.clock.now();
         let size = page_size(page.size);
         let mut at = if page.token.is_empty() {
-            Position::start()
+            Position { cursor: None, skip: 0, size }
         } else {
             let bytes = page_token::open(&core.secret, &page.binding, &page.token, now)?;
             Position::decode(&bytes).ok_or(Error::PageTokenInvalid)?
@@ -175,7 +176,7 @@ impl Repositories {
         let half_time = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         let mut listing = Listing { rows: Vec::new(), next_page_token: String::new(), warnings: Vec::new() };
         for call in 1.. {
-            let found = fetch(at.cursor.clone()).await.map_err(|error| stored(error, provider.about()))?;
+            let found = fetch(at.cursor.clone(), at.size).await.map_err(|error| reach.failed(error))?;
             listing.warnings.extend(found.warnings);
             let rows = found.items.len();
             let mut cut = None;
@@ -189,12 +190,12 @@ impl Repositories {
                 }
             }
             let next = match (cut, found.next.into_iter().next()) {
-                (Some(skip), _) => Position { cursor: at.cursor.clone(), skip },
+                (Some(skip), _) => Position { skip, ..at },
                 (None, Some(cursor)) if at.cursor.as_ref() == Some(&cursor) => {
-                    let error = ProviderError::garbled("its paging led back to a page that was read already");
-                    return Err(stored(error, provider.about()));
+                    let told = "its paging led back to a page that was read already";
+                    return Err(reach.failed(ProviderError::garbled(told)));
                 }
-                (None, Some(cursor)) => Position { cursor: Some(cursor), skip: 0 },
+                (None, Some(cursor)) => Position { cursor: Some(cursor), skip: 0, size },
                 (None, None) => return Ok(listing),
             };
             if listing.rows.len() >= size || call >= MAX_CALLS_PER_PAGE || Instant::now() >= half_time {
@@ -222,20 +223,20 @@ impl Repositories {
         let until = context.deadline;
         let Reach { record, provider, api } = self.0.reach(name, until).await?;
         let about = provider.about();
-        let list = Arc::new(wanted.into_list(&record.connection.scope, MAX_PAGE_SIZE, Walk::Fan));
+        let list = Arc::new(wanted.into_list(&record.connection.scope, Walk::Fan));
         let (core, id, walked) = (self.0.clone(), about.id, list.clone());
         let pages = Pages::new(
             about.concurrency,
             |row: &Repository| row.provider_id.as_str(),
             move |at| {
-                let (core, list, api) =
-                    (core.clone(), walked.clone(), api.until(until.min(Instant::now() + STREAM_STEP)));
-                async move { page_of(&core, id, &api, &list, at.as_ref()).await }
+                let step = api.until(until.min(Instant::now() + STREAM_STEP));
+                let (core, list) = (core.clone(), walked.clone());
+                async move { page_of(&core, id, &step, &list, at.as_ref()).await }
             },
         );
         let (mut seen, mut total, mut warned) = (0_u64, None, false);
         Ok(pages.map(move |page| {
-            let page = page.map_err(|error| stored(error, about))?;
+            let page = page.map_err(|error| stored(error, about, &record))?;
             seen += page.items.len() as u64;
             total = total.or(page.total);
             let mut warnings = page.warnings;
@@ -261,8 +262,8 @@ impl Repositories {
         name: &ConnectionName,
         id: &str,
     ) -> Result<Repository, Error> {
-        let Reach { provider, api, .. } = self.0.reach(name, context.deadline).await?;
-        provider.repository(&api, id).await.map_err(|error| about_repository(error, provider, name, id))
+        let reach = self.0.reach(name, context.deadline).await?;
+        reach.provider.repository(&reach.api, id).await.map_err(|error| about_repository(error, &reach, id))
     }
 
     /// The repository of that full name or clone URL.
@@ -276,13 +277,13 @@ impl Repositories {
         name: &ConnectionName,
         what: &Lookup,
     ) -> Result<Repository, Error> {
-        let Reach { provider, api, .. } = self.0.reach(name, context.deadline).await?;
+        let reach = self.0.reach(name, context.deadline).await?;
         let text = match what {
             Lookup::FullName(text) => text,
             // Not echoed: a pasted clone URL may hold a password.
             Lookup::CloneUrl(_) => "of that clone URL",
         };
-        provider.lookup(&api, what).await.map_err(|error| about_repository(error, provider, name, text))
+        reach.provider.lookup(&reach.api, what).await.map_err(|error| about_repository(error, &reach, text))
     }
 }
 
@@ -298,9 +299,17 @@ impl Wanted {
         }
     }
 
-    fn into_list(self, scope: &Scope, page_size: usize, walk: Walk) -> List {
+    fn into_list(self, scope: &Scope, walk: Walk) -> List {
         let Self { query, namespace, include_archived, min_permission } = self;
-        List { query, namespace, include_archived, min_permission, scope: scope.clone(), page_size, walk }
+        List {
+            query,
+            namespace,
+            include_archived,
+            min_permission,
+            scope: scope.clone(),
+            page_size: MAX_PAGE_SIZE,
+            walk,
+        }
     }
 }
 
@@ -318,20 +327,20 @@ async fn page_of(
     }
 }
 
-/// Where a listing goes on: a page of the provider, and how many of its rows were used.
+/// Where a listing goes on: a page of the provider, and how many of its rows were used. The page is asked for in the
+/// size that it had then, for only so its rows stand where they stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Position {
     cursor: Option<Cursor>,
     skip: usize,
+    size: usize,
 }
 
 impl Position {
-    const fn start() -> Self {
-        Self { cursor: None, skip: 0 }
-    }
-
     fn encode(&self) -> Vec<u8> {
         let mut bytes = (self.skip as u32).to_be_bytes().to_vec();
+        // At most MAX_PAGE_SIZE.
+        bytes.push(u8::try_from(self.size).unwrap_or(u8::MAX));
         if let Some(Cursor(cursor)) = &self.cursor {
             bytes.push(1);
             bytes.extend_from_slice(cursor.as_bytes());
@@ -342,12 +351,14 @@ impl Position {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (skip, rest) = bytes.split_at_checked(4)?;
         let skip = usize::try_from(u32::from_be_bytes(skip.try_into().ok()?)).ok()?;
+        let (&size, rest) = rest.split_first()?;
+        let size = page_size(usize::from(size));
         let cursor = match rest.split_first() {
             None => None,
             Some((1, text)) => Some(Cursor(String::from_utf8(text.to_vec()).ok()?)),
             Some(_) => return None,
         };
-        Some(Self { cursor, skip })
+        Some(Self { cursor, skip, size })
     }
 }
 
@@ -372,29 +383,32 @@ fn permission_warning(hidden: usize) -> Option<Warning> {
     })
 }
 
-fn stored(error: ProviderError, about: &About) -> Error {
+fn stored(error: ProviderError, about: &About, record: &ConnectionRecord) -> Error {
     let error = match error {
         // The instance was proven when it was stored, so the call's fields are not at fault: something stands in its
         // way now.
         ProviderError::Mismatch { found } => ProviderError::garbled(found),
         other => other,
     };
-    Error::Provider { error, credential: CredentialOrigin::Stored, provider: about.title }
+    let credential = CredentialOrigin::Stored { expire_time: record.connection.credential.expire_time };
+    Error::Provider { error, credential, provider: about.title }
 }
 
-fn about_repository(
-    error: ProviderError,
-    provider: &dyn Provider,
-    name: &ConnectionName,
-    what: &str,
-) -> Error {
+fn about_repository(error: ProviderError, reach: &Reach<'_>, what: &str) -> Error {
     match error {
         ProviderError::NotFound => {
             // A token that was pasted into the wrong field goes into no message.
             let what = if looks_like_token(what) { "of that name" } else { what };
-            Error::RepositoryNotFound { connection: name.clone(), repository: what.to_owned() }
+            let connection = reach.record.connection.name.clone();
+            Error::RepositoryNotFound { connection, repository: what.to_owned() }
         }
-        other => stored(other, provider.about()),
+        other => reach.failed(other),
+    }
+}
+
+impl Reach<'_> {
+    fn failed(&self, error: ProviderError) -> Error {
+        stored(error, self.provider.about(), &self.record)
     }
 }
 
@@ -405,15 +419,16 @@ mod tests {
     #[test]
     fn a_position_survives_a_token() {
         for at in [
-            Position::start(),
-            Position { cursor: None, skip: 7 },
-            Position { cursor: Some(Cursor(String::new())), skip: 0 },
-            Position { cursor: Some(Cursor("after:9".into())), skip: 99 },
+            Position { cursor: None, skip: 0, size: 50 },
+            Position { cursor: None, skip: 7, size: 1 },
+            Position { cursor: Some(Cursor(String::new())), skip: 0, size: 100 },
+            Position { cursor: Some(Cursor("after:9".into())), skip: 99, size: 7 },
         ] {
             assert_eq!(Position::decode(&at.encode()), Some(at));
         }
         assert_eq!(Position::decode(&[0, 0, 0]), None);
-        assert_eq!(Position::decode(&[0, 0, 0, 0, 2]), None);
+        assert_eq!(Position::decode(&[0, 0, 0, 0]), None);
+        assert_eq!(Position::decode(&[0, 0, 0, 0, 50, 2]), None);
     }
 
     #[test]

@@ -13,12 +13,15 @@ use crate::domain::credential::{
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult, Outcome, VerificationReport};
 use crate::provider::gateway::{Peer, Probe, Step};
-use crate::provider::{Endpoint, Inspection, Presence, Provider, ProviderError};
+use crate::provider::{About, Endpoint, Inspection, Presence, Provider, ProviderError};
 
 /// A token that ends sooner than this makes its connection DEGRADED.
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Clocks that differ by more than this get a warning: expiry dates and signed webhooks are judged by them.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
+
+/// The condition, and the reason, that a token belongs to another account than before.
+pub(super) const ACCOUNT_CHANGED: &str = "CREDENTIAL_ACCOUNT_CHANGED";
 
 /// What a verification found.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ impl Core {
         endpoints: Vec<Endpoint>,
         ca_certificates_pem: &str,
         credential: Option<&Credential>,
+        account: &str,
         deadline: Instant,
     ) -> Result<Endpoint, ProviderError> {
         let mut endpoints = endpoints.into_iter();
@@ -49,7 +53,7 @@ impl Core {
         let credential = credential.filter(|_| provider.answers_only_with_token());
         let (mut perhaps, mut failed) = (None, None);
         for candidate in std::iter::once(first).chain(endpoints) {
-            let peer = Peer { provider, api_url: &candidate.api_url, ca_certificates_pem, account: "" };
+            let peer = Peer { provider, api_url: &candidate.api_url, ca_certificates_pem, account };
             let api = self.gateway.api(peer, credential, deadline)?;
             match provider.answers(&api).await {
                 Ok(Presence::Here) => return Ok(candidate),
@@ -153,12 +157,17 @@ pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: T
     if inspection.rate_limit.is_some() {
         connection.rate_limit = inspection.rate_limit;
     }
+    if let Some(ProviderError::RateLimited { .. }) = inspection.failure {
+        // It answered, and said nothing of the token: what was known stays.
+        set_condition(connection, "REACHABLE", Finding::yes("REACHED"), now);
+        return;
+    }
     connection.last_verify_time = Some(now);
 
-    let account_changed = accounts_differ(previous_account.as_ref(), inspection.account.as_ref())
-        || (inspection.account.is_some()
-            && condition_holds(connection, "CREDENTIAL_ACCOUNT_CHANGED")
-            && inspection.failure.is_none());
+    // Nobody but a replacement takes the alarm back: a failed look, or a token that names nobody, says nothing of it.
+    let account_changed = condition_holds(connection, ACCOUNT_CHANGED)
+        || (inspection.failure.is_none()
+            && accounts_differ(previous_account.as_ref(), inspection.account.as_ref()));
     let (reachable, valid) = match &inspection.failure {
         None => (Finding::yes("REACHED"), Finding::yes("ACCEPTED")),
         Some(error) => judge(error),
@@ -171,7 +180,7 @@ pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: T
     let changed = if account_changed {
         Finding {
             status: ConditionStatus::True,
-            reason: "CREDENTIAL_ACCOUNT_CHANGED",
+            reason: ACCOUNT_CHANGED,
             message:
                 "The token now belongs to another account than before. If that is intended, replace the \
                       credential with allow_account_change."
@@ -189,16 +198,26 @@ pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: T
     set_condition(connection, "REACHABLE", reachable, now);
     set_condition(connection, "CREDENTIAL_VALID", valid, now);
     set_condition(connection, "CAPABILITIES_SATISFIED", capable, now);
-    set_condition(connection, "CREDENTIAL_ACCOUNT_CHANGED", changed, now);
+    set_condition(connection, ACCOUNT_CHANGED, changed, now);
 }
 
 /// After a change that asks nobody: other required capabilities can change the state by themselves.
-pub(super) fn reconsider(connection: &mut Connection, now: Timestamp) {
+pub(super) fn reconsider(connection: &mut Connection, about: &About, now: Timestamp) {
+    let mut scopes: Vec<String> = Vec::new();
+    for (capability, needed) in about.capability_scopes {
+        let is_wanted = wanted(&connection.required_capabilities).contains(capability);
+        if is_wanted && connection.credential.capabilities.of(*capability) == Capability::No {
+            scopes.extend(needed.iter().map(|&scope| scope.to_owned()));
+        }
+    }
+    scopes.sort_unstable();
+    scopes.dedup();
+    connection.credential.missing_scopes = scopes;
     if !matches!(connection.state, State::Active | State::Degraded) {
         return;
     }
     let missing = missing_capabilities(connection);
-    connection.state = if missing.is_empty() && !condition_holds(connection, "CREDENTIAL_ACCOUNT_CHANGED") {
+    connection.state = if missing.is_empty() && !condition_holds(connection, ACCOUNT_CHANGED) {
         State::Active
     } else {
         State::Degraded
@@ -206,8 +225,8 @@ pub(super) fn reconsider(connection: &mut Connection, now: Timestamp) {
     set_condition(connection, "CAPABILITIES_SATISFIED", capable(&missing), now);
 }
 
-/// Turns a stored connection into what a reader sees now: its state ages as the end of the token comes nearer, and a disabled
-/// connection says so.
+/// Turns a stored connection into what a reader sees now: its state ages as the end of the token comes nearer,
+/// and a disabled one says so.
 #[must_use]
 pub fn present(connection: Connection, now: Timestamp) -> Connection {
     let mut shown = connection;
@@ -236,6 +255,9 @@ pub fn present(connection: Connection, now: Timestamp) -> Connection {
             let since = if end <= now { end } else { end.saturating_sub(EXPIRY_WARNING) };
             let finding = Finding { status: ConditionStatus::True, reason, message: message.to_owned() };
             set_condition(&mut shown, "CREDENTIAL_EXPIRING", finding, since);
+            if end <= now && shown.credential.expire_time_source == ExpireTimeSource::Provider {
+                set_condition(&mut shown, "CREDENTIAL_VALID", Finding::no(reason, message.to_owned()), since);
+            }
         }
     }
     if shown.disabled {
@@ -303,10 +325,6 @@ fn judge(error: &ProviderError) -> (Finding, Finding) {
         ProviderError::CredentialRejected { .. }
         | ProviderError::ScopeMissing { .. }
         | ProviderError::Forbidden => (Finding::yes("REACHED"), Finding::no(reason, message)),
-        // It answered, so it is there; the token was not judged.
-        ProviderError::RateLimited { .. } => {
-            (Finding::yes("REACHED"), Finding::unknown(reason, "The provider's rate limit is reached."))
-        }
         _ => (
             Finding::no(reason, message),
             Finding::unknown("NOT_CHECKED", "The provider could not be asked."),

@@ -16,6 +16,7 @@ use crate::provider::gateway::Peer;
 use crate::provider::{Endpoint, Inspection};
 use crate::service::draft::{self, CheckedDraft, ConnectionDraft, Violations};
 use crate::service::error::Error;
+use crate::service::usage::to_the_hour;
 use crate::service::verify::{self, present, wanted};
 use crate::service::{Context, checked, store_down};
 use crate::store::Change;
@@ -96,6 +97,7 @@ impl Connections {
         let mut connection = new_connection(name.clone(), uid, draft, &endpoint, info, now);
         if let Some(inspection) = &inspection {
             verify::apply(&mut connection, inspection, now);
+            connection.credential.last_use_time = Some(to_the_hour(now));
         }
         let shown = present(connection.clone(), now);
         if validate_only {
@@ -111,8 +113,14 @@ impl Connections {
             now,
         );
         let record = ConnectionRecord { connection, sealed, revision: Revision(1) };
-        self.commit(name, vec![Change::Insert(Box::new(record)), Change::Append(event)], repeat, &shown, now)
-            .await?;
+        self.commit(
+            &shown,
+            vec![Change::Insert(Box::new(record)), Change::Append(event)],
+            repeat,
+            &shown,
+            now,
+        )
+        .await?;
         Ok(shown)
     }
 
@@ -132,6 +140,7 @@ impl Connections {
                 draft.endpoints.clone(),
                 ca,
                 Some(&draft.credential.credential),
+                uid,
                 context.deadline,
             )
             .await

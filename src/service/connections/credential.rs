@@ -2,16 +2,16 @@
 
 use super::audit::{difference, event, summary};
 use super::once::{Done, Repeat};
-use super::{Connections, Verified, check_etag, peer, replace_change, stored_endpoint, supplied};
+use super::{Connections, Next, Verified, check_etag, peer, stored_endpoint, supplied};
 use crate::domain::connection::ConnectionName;
 use crate::domain::credential::Account;
 use crate::domain::event::EventType;
 use crate::domain::violation::FieldViolation;
 use crate::service::draft::{self, CredentialDraft, Violations};
 use crate::service::error::Error;
-use crate::service::verify::{self, Verification, accounts_differ, present};
+use crate::service::usage::to_the_hour;
+use crate::service::verify::{self, ACCOUNT_CHANGED, Verification, accounts_differ, present, wanted};
 use crate::service::{Context, checked};
-use crate::store::Change;
 
 /// What ReplaceCredential asks for.
 #[derive(Debug)]
@@ -42,19 +42,31 @@ impl Connections {
         request: Replace,
         repeat: Option<Repeat<'_, Verified>>,
     ) -> Result<Done<Verified>, Error> {
-        let core = &*self.0;
-        let mut violations = Violations::starting_with(request.violations);
+        let mut violations = Violations::starting_with(request.violations.clone());
         if request.credential.is_none() {
             violations.push(draft::credential_required("credential"));
         }
-        let Some(name) = request.name else {
+        let Some(name) = request.name.clone() else {
             violations.finish()?;
             return checked(None);
         };
         if let Some(done) = self.answered_before(&name.tenant, repeat.as_ref()).await? {
             return Ok(Done::Before(done));
         }
-        let record = core.record(&name).await?;
+        let outcome = self.replace_once(context, &name, request, violations, repeat.as_ref()).await;
+        self.done_or_before(&name, repeat.as_ref(), outcome).await
+    }
+
+    async fn replace_once(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        request: Replace,
+        mut violations: Violations,
+        repeat: Option<&Repeat<'_, Verified>>,
+    ) -> Result<Verified, Error> {
+        let core = &*self.0;
+        let record = core.record(name).await?;
         check_etag(&record.connection, &request.etag)?;
         let provider = core.provider_of(&record)?;
         let credential = request
@@ -64,14 +76,14 @@ impl Connections {
         let credential = checked(credential)?;
         let before = &record.connection;
         if before.disabled {
-            return Err(Error::Disabled { name });
+            return Err(Error::Disabled { name: name.clone() });
         }
         let endpoint = stored_endpoint(before)?;
         let Verification { report, inspection } = core
             .verify(
                 peer(provider, before, &endpoint),
                 &credential.credential,
-                before.wanted_capabilities(),
+                wanted(&before.required_capabilities),
                 context.deadline,
             )
             .await;
@@ -82,27 +94,26 @@ impl Connections {
         // A token that may not name its account could be anybody's.
         let changed = accounts_differ(old, new) || (old.is_some() && new.is_none());
         if changed && !request.allow_account_change {
+            let name = name.clone();
             return Err(Error::AccountChanged { name, current: describe(old), supplied: describe(new) });
         }
 
         let now = core.clock.now();
-        let mut connection = before.clone();
-        let sealed = self.take_credential(&mut connection, &endpoint, &credential, &inspection, now)?;
-        connection.conditions.retain(|condition| condition.condition_type != "CREDENTIAL_ACCOUNT_CHANGED");
-        verify::apply(&mut connection, &inspection, now);
-        connection.update_time = now;
-        connection.generation += 1;
-        let verified = Verified { connection: present(connection.clone(), now), report };
+        let mut next = Next { connection: before.clone(), sealed: record.sealed.clone() };
+        next.sealed = self.take_credential(&mut next.connection, &endpoint, &credential, &inspection, now)?;
+        next.connection.conditions.retain(|condition| condition.condition_type != ACCOUNT_CHANGED);
+        verify::apply(&mut next.connection, &inspection, now);
+        next.connection.credential.last_use_time = Some(to_the_hour(now));
+        next.connection.update_time = now;
+        next.connection.generation += 1;
+        let verified = Verified { connection: present(next.connection.clone(), now), report };
         if request.validate_only {
-            return Ok(Done::Now(verified));
+            return Ok(verified);
         }
-        let (changed_before, changed_after) = difference(&summary(before), &summary(&connection));
-        let event =
-            event(context, EventType::CredentialReplaced, &connection, changed_before, changed_after, now);
-        let change = replace_change(&record, connection, sealed);
-        let outcome =
-            self.commit(&name, vec![change, Change::Append(event)], repeat.as_ref(), &verified, now).await;
-        self.done_or_before(&name, repeat.as_ref(), outcome.map(|()| verified)).await
+        let (was, is) = difference(&summary(before), &summary(&next.connection));
+        let event = event(context, EventType::CredentialReplaced, &next.connection, was, is, now);
+        self.replace(&record, next, event, repeat, &verified, now).await?;
+        Ok(verified)
     }
 }
 

@@ -1,6 +1,6 @@
 //! ListConnections.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use super::Connections;
@@ -15,6 +15,8 @@ use crate::service::verify::present;
 const DEFAULT_PAGE_SIZE: usize = 50;
 /// Most rows of one page; larger wishes are cut to it.
 const MAX_PAGE_SIZE: usize = 500;
+/// Most bytes of one page, roughly: clients refuse messages above 4 MiB unless they are told otherwise.
+const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Records read from the store at a time while a listing looks through a tenant.
 const SCAN_BATCH: usize = 256;
 
@@ -62,8 +64,9 @@ impl Connections {
             let cursor = page_token::open(&core.secret, &request.binding, &request.page_token, now)?;
             Some(Place::decode(&cursor).ok_or(Error::PageTokenInvalid)?)
         };
-        // The `size + 1` first rows so far; the greatest of them on top, to be thrown out.
+        // The first rows so far; the greatest of them on top, to be thrown out.
         let mut rows = BinaryHeap::new();
+        let (mut bytes, mut more) = (0_usize, false);
         let mut last_id = None;
         loop {
             let batch = core
@@ -90,19 +93,21 @@ impl Connections {
                 let place = request.order.place(&shown);
                 let behind = after.as_ref().is_none_or(|after| request.order.compare(&place, after).is_gt());
                 if behind && request.filter.matches(&shown) {
+                    bytes += weight(&shown);
                     rows.push(Row { order: request.order, place, connection: shown });
-                    if rows.len() > size + 1 {
-                        rows.pop();
+                    while rows.len() > size || (bytes > MAX_PAGE_BYTES && rows.len() > 1) {
+                        more = true;
+                        bytes -= rows.pop().map_or(0, |row| weight(&row.connection));
                     }
                 }
             }
             if end {
                 break;
             }
+            // A tenant may have many; other calls want their turn.
+            tokio::task::yield_now().await;
         }
-        let mut rows = rows.into_sorted_vec();
-        let more = rows.len() > size;
-        rows.truncate(size);
+        let rows = rows.into_sorted_vec();
         let next_page_token = match rows.last() {
             Some(last) if more => {
                 page_token::issue(&core.secret, &request.binding, &last.place.encode(), now)
@@ -114,6 +119,15 @@ impl Connections {
             next_page_token,
         })
     }
+}
+
+/// About how many bytes a connection has in a message.
+fn weight(connection: &Connection) -> usize {
+    const REST: usize = 1_024;
+    let of = |map: &BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+    };
+    REST + connection.ca_certificates_pem.len() + of(&connection.labels) + of(&connection.annotations)
 }
 
 /// One row of a listing, ordered as the listing is.

@@ -1,11 +1,18 @@
 //! Requests that come again (AIP-155): the same id and content get the same answer and have no second effect.
 
-use super::Connections;
-use crate::domain::connection::{ConnectionName, TenantId};
+use std::sync::Arc;
+
+use super::{Connections, Next, replace_change};
+use crate::domain::connection::{Connection, ConnectionName, ConnectionRecord, TenantId};
+use crate::domain::event::Event;
 use crate::domain::timestamp::Timestamp;
 use crate::service::error::Error;
 use crate::service::store_down;
 use crate::store::{Change, Remembered};
+
+/// How often a change is tried again over bookkeeping that came in between. One round is the rule: bookkeeping comes
+/// once an hour.
+const MAX_REBASES: usize = 3;
 
 /// What was done, or what was answered when it was done.
 #[derive(Debug)]
@@ -46,15 +53,16 @@ impl Connections {
         }
     }
 
-    /// Commits the changes, and remembers the answer if the request may come again.
+    /// Commits the changes about `connection`, and remembers the answer if the request may come again.
     pub(super) async fn commit<T>(
         &self,
-        name: &ConnectionName,
+        connection: &Connection,
         mut changes: Vec<Change>,
         repeat: Option<&Repeat<'_, T>>,
         answer: &T,
         now: Timestamp,
     ) -> Result<(), Error> {
+        let name = &connection.name;
         if let Some(repeat) = repeat {
             // First, so that a request that comes twice at once is told so before it is told that its name is taken.
             changes.insert(
@@ -68,7 +76,43 @@ impl Connections {
                 }),
             );
         }
-        self.0.store.commit(changes).await.map_err(|error| Error::from_store(error, name, ""))
+        let outcome = self.0.store.commit(changes).await;
+        outcome.map_err(|error| Error::from_store(error, name, connection.provider.as_str()))
+    }
+
+    /// Replaces the record that was read. Somebody else's change in between is [`Error::Stale`]; bookkeeping, which no
+    /// reader sees in the etag, is not, and is kept.
+    pub(super) async fn replace<T>(
+        &self,
+        read: &ConnectionRecord,
+        next: Next,
+        event: Event,
+        repeat: Option<&Repeat<'_, T>>,
+        answer: &T,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let name = &next.connection.name;
+        let mut current = Arc::new(read.clone());
+        for _ in 0..MAX_REBASES {
+            let mut connection = next.connection.clone();
+            let known = &current.connection.credential;
+            if connection.credential.version == known.version {
+                connection.credential.last_use_time =
+                    connection.credential.last_use_time.max(known.last_use_time);
+            }
+            let change = replace_change(&current, connection, next.sealed.clone());
+            let changes = vec![change, Change::Append(event.clone())];
+            match self.commit(&next.connection, changes, repeat, answer, now).await {
+                Err(Error::Stale { .. }) => {
+                    current = self.0.record(name).await?;
+                    if current.connection.generation != read.connection.generation {
+                        break;
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Stale { name: name.clone() })
     }
 
     /// Turns a lost race against the same request into its answer.
@@ -84,7 +128,7 @@ impl Connections {
                 error @ (Error::Stale { .. }
                 | Error::NameTaken { .. }
                 | Error::IdTaken { .. }
-                | Error::Bug { .. }),
+                | Error::AlreadyAnswered),
             ) => match self.answered_before(&name.tenant, repeat).await? {
                 Some(answer) => Ok(Done::Before(answer)),
                 None => Err(error),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::audit::{difference, event, summary};
 use super::once::{Done, Repeat};
-use super::{Connections, api_url_text, check_etag, replace_change, stored_endpoint};
-use crate::domain::connection::{Connection, ConnectionName, ConnectionRecord, DisplayName, Scope, State};
-use crate::domain::credential::{CapabilityType, Sealed};
+use super::{Connections, Next, api_url_text, check_etag, forget_findings, stored_endpoint};
+use crate::domain::connection::{Connection, ConnectionName, ConnectionRecord, DisplayName, Scope};
+use crate::domain::credential::CapabilityType;
 use crate::domain::event::EventType;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::{FieldReason, FieldViolation};
@@ -16,7 +16,6 @@ use crate::service::draft::{self, CheckedCredential, ConnectionDraft, Credential
 use crate::service::error::{CredentialOrigin, Error};
 use crate::service::verify::{self, present, wanted};
 use crate::service::{Context, checked};
-use crate::store::Change;
 
 /// What UpdateConnection asks for.
 #[derive(Debug)]
@@ -80,14 +79,25 @@ impl Connections {
         request: Update,
         repeat: Option<Repeat<'_, Connection>>,
     ) -> Result<Done<Connection>, Error> {
-        let core = &*self.0;
-        let Some(name) = request.name else {
+        let Some(name) = request.name.clone() else {
             return Err(Error::Invalid(request.violations));
         };
         if let Some(done) = self.answered_before(&name.tenant, repeat.as_ref()).await? {
             return Ok(Done::Before(done));
         }
-        let record = core.record(&name).await?;
+        let outcome = self.update_once(context, &name, request, repeat.as_ref()).await;
+        self.done_or_before(&name, repeat.as_ref(), outcome).await
+    }
+
+    async fn update_once(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        request: Update,
+        repeat: Option<&Repeat<'_, Connection>>,
+    ) -> Result<Connection, Error> {
+        let core = &*self.0;
+        let record = core.record(name).await?;
         check_etag(&record.connection, &request.etag)?;
         let provider = core.provider_of(&record)?;
         let before = &record.connection;
@@ -124,43 +134,43 @@ impl Connections {
         violations.finish()?;
         let display_name = checked(display_name)?;
         if display_name.fold() != before.display_name.fold() {
-            self.check_name_free(&name, before.provider.as_str(), &display_name).await?;
+            self.check_name_free(name, before.provider.as_str(), &display_name).await?;
         }
 
         let now = core.clock.now();
         let mut next =
             Next { connection: edited(before, &wished, display_name), sealed: record.sealed.clone() };
+        let retrusts = wished.ca_certificates_pem != before.ca_certificates_pem;
         if wished.disabled {
-            // No call reaches the provider of a disabled connection: a new place is taken on trust until it is enabled
-            // and verified.
-            if moves {
-                let endpoint = checked(endpoints.into_iter().next())?;
+            if moves || retrusts {
+                let endpoint =
+                    if moves { checked(endpoints.into_iter().next())? } else { stored_endpoint(before)? };
                 self.move_unverified(&mut next, &endpoint, supplied.as_ref(), now)?;
             }
-        } else if moves || wished.ca_certificates_pem != before.ca_certificates_pem {
+        } else if moves || retrusts {
             let endpoints = if moves { endpoints } else { vec![stored_endpoint(before)?] };
             self.move_verified(context, &record, &mut next, provider, endpoints, supplied.as_ref()).await?;
         } else {
-            verify::reconsider(&mut next.connection, now);
+            verify::reconsider(&mut next.connection, provider.about(), now);
         }
 
-        let Next { mut connection, sealed } = next;
-        if connection == *before {
-            return Ok(Done::Now(present(before.clone(), now)));
+        if next.connection == *before {
+            let shown = present(before.clone(), now);
+            if repeat.is_some() && !request.validate_only {
+                self.commit(before, Vec::new(), repeat, &shown, now).await?;
+            }
+            return Ok(shown);
         }
-        connection.update_time = now;
-        connection.generation += 1;
-        let shown = present(connection.clone(), now);
+        next.connection.update_time = now;
+        next.connection.generation += 1;
+        let shown = present(next.connection.clone(), now);
         if request.validate_only {
-            return Ok(Done::Now(shown));
+            return Ok(shown);
         }
-        let (changed_before, changed_after) = difference(&summary(before), &summary(&connection));
-        let event =
-            event(context, EventType::ConnectionUpdated, &connection, changed_before, changed_after, now);
-        let change = replace_change(&record, connection, sealed);
-        let outcome =
-            self.commit(&name, vec![change, Change::Append(event)], repeat.as_ref(), &shown, now).await;
-        self.done_or_before(&name, repeat.as_ref(), outcome.map(|()| shown)).await
+        let (was, is) = difference(&summary(before), &summary(&next.connection));
+        let event = event(context, EventType::ConnectionUpdated, &next.connection, was, is, now);
+        self.replace(&record, next, event, repeat, &shown, now).await?;
+        Ok(shown)
     }
 
     /// Proves that the connection works where the update would have it, and seals a credential that came along.
@@ -177,7 +187,7 @@ impl Connections {
         let origin = if supplied.is_some() {
             CredentialOrigin::Supplied { field: "connection.credential" }
         } else {
-            CredentialOrigin::Stored
+            CredentialOrigin::Stored { expire_time: record.connection.credential.expire_time }
         };
         let failed = |error| Error::Provider { error, credential: origin, provider: provider.about().title };
         let ca = next.connection.ca_certificates_pem.clone();
@@ -192,8 +202,10 @@ impl Connections {
             None => endpoints,
         };
         let credential = supplied.map(|supplied| &supplied.credential);
-        let endpoint =
-            core.locate(provider, endpoints, &ca, credential, context.deadline).await.map_err(failed)?;
+        let endpoint = core
+            .locate(provider, endpoints, &ca, credential, &record.connection.uid, context.deadline)
+            .await
+            .map_err(failed)?;
         let same_instance = api_url_text(&endpoint) == record.connection.effective_api_url;
         let credential = match (supplied, same_instance) {
             (Some(_), true) => return Err(Error::invalid(use_replace_credential())),
@@ -221,7 +233,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Moves a disabled connection without asking anybody. A stored token stays with its instance.
+    /// Moves a disabled connection without asking anybody: no call reaches the provider of one, so it counts as never
+    /// verified from now on. A stored token stays with its instance.
     fn move_unverified(
         &self,
         next: &mut Next,
@@ -230,26 +243,18 @@ impl Connections {
         now: Timestamp,
     ) -> Result<(), Error> {
         match (supplied, api_url_text(endpoint) == next.connection.effective_api_url) {
-            (Some(_), true) => Err(Error::invalid(use_replace_credential())),
-            (None, true) => Ok(()),
-            (None, false) => Err(Error::invalid(new_host_needs_credential())),
+            (Some(_), true) => return Err(Error::invalid(use_replace_credential())),
+            (None, false) => return Err(Error::invalid(new_host_needs_credential())),
+            (None, true) => {}
             (Some(supplied), false) => {
                 let unknown = Inspection::default();
                 next.sealed =
                     self.take_credential(&mut next.connection, endpoint, supplied, &unknown, now)?;
-                next.connection.state = State::Pending;
-                next.connection.conditions.clear();
-                next.connection.last_verify_time = None;
-                Ok(())
             }
         }
+        forget_findings(&mut next.connection);
+        Ok(())
     }
-}
-
-/// The record as an update would leave it.
-struct Next {
-    connection: Connection,
-    sealed: Sealed,
 }
 
 fn new_host_needs_credential() -> FieldViolation {

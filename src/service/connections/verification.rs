@@ -6,14 +6,20 @@ use super::audit::{difference, event, summary};
 use super::{Connections, new_connection, peer, replace_change, stored_endpoint};
 use crate::domain::connection::{Connection, ConnectionId, ConnectionName, TenantId};
 use crate::domain::event::EventType;
-use crate::domain::verification::VerificationReport;
-use crate::domain::violation::FieldViolation;
+use crate::domain::verification::{Check, CheckResult, VerificationReport};
+use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::provider::gateway::Peer;
 use crate::service::draft::{self, ConnectionDraft, Violations};
 use crate::service::error::Error;
-use crate::service::verify::{self, Verification, present, wanted};
+use crate::service::usage::to_the_hour;
+use crate::service::verify::{self, ACCOUNT_CHANGED, Verification, accounts_differ, present, wanted};
 use crate::service::{Context, checked};
 use crate::store::{Change, StoreError};
+
+/// How often an outcome is tried to be stored.
+const MAX_ROUNDS: usize = 3;
+/// The name of a connection that has none yet.
+pub(crate) const UNNAMED: &str = "unnamed";
 
 /// A connection and what its verification found.
 #[derive(Debug)]
@@ -40,34 +46,36 @@ impl Connections {
         let provider = core.provider_of(&record)?;
         let credential = core.credential_of(&record)?;
         let endpoint = stored_endpoint(before)?;
-        let Verification { report, inspection } = core
-            .verify(
-                peer(provider, before, &endpoint),
-                &credential,
-                before.wanted_capabilities(),
-                context.deadline,
-            )
-            .await;
+        let wanted = wanted(&before.required_capabilities);
+        let Verification { mut report, inspection } =
+            core.verify(peer(provider, before, &endpoint), &credential, wanted, context.deadline).await;
+        if accounts_differ(before.credential.account.as_ref(), inspection.account.as_ref()) {
+            report.replace(CheckResult::warn(
+                Check::Identity,
+                ACCOUNT_CHANGED,
+                "The token works, but it belongs to another account than the one that was stored.",
+                "If that is intended, replace the credential with allow_account_change.",
+            ));
+        }
 
         let now = core.clock.now();
-        // Somebody may have written the connection meanwhile: the outcome still holds for the same credential.
         let mut current = record.clone();
-        for _ in 0..3 {
+        // Each further round needs somebody else's write in between.
+        for _ in 0..MAX_ROUNDS {
             let mut connection = current.connection.clone();
             verify::apply(&mut connection, &inspection, now);
-            connection.credential.last_use_time = Some(now);
+            connection.credential.last_use_time = Some(to_the_hour(now));
             connection.generation += 1;
             let shown = present(connection.clone(), now);
             let mut changes = Vec::new();
-            let (changed_before, changed_after) =
-                difference(&summary(&current.connection), &summary(&connection));
-            if !changed_after.is_empty() {
+            let (was, is) = difference(&summary(&current.connection), &summary(&connection));
+            if !is.is_empty() {
                 changes.push(Change::Append(event(
                     context,
                     EventType::StateChanged,
                     &connection,
-                    changed_before,
-                    changed_after,
+                    was,
+                    is,
                     now,
                 )));
             }
@@ -77,9 +85,8 @@ impl Connections {
                 Err(StoreError::Stale) => current = core.record(name).await?,
                 Err(error) => return Err(Error::from_store(error, name, "")),
             }
-            let same = current.connection.credential.version == before.credential.version
-                && current.connection.effective_api_url == before.effective_api_url;
-            if !same {
+            if !asks_the_same(before, &current.connection) {
+                // What was found speaks of a connection that is another one by now.
                 return Ok(Verified { connection: present(current.connection.clone(), now), report });
             }
         }
@@ -100,14 +107,19 @@ impl Connections {
     ) -> Result<Verified, Error> {
         let core = &*self.0;
         let mut violations = Violations::starting_with(found);
+        if draft.disabled {
+            let told = "a disabled connection is not verified; leave it out";
+            violations.push(FieldViolation::new("connection.disabled", FieldReason::Conflicting, told));
+        }
         if draft.display_name.is_empty() {
             // A form may want to check URL and token before a name was chosen.
-            draft.display_name = "unnamed".to_owned();
+            UNNAMED.clone_into(&mut draft.display_name);
         }
         let draft = draft::check(&core.gateway, draft, &mut violations);
         violations.finish()?;
         let (tenant, draft) = (checked(tenant)?, checked(draft)?);
         let ca = draft.rest.ca_certificates_pem.clone();
+        let uid = Uuid::now_v7().to_string();
         // Where no candidate answers, the report of the first one tells why.
         let first = checked(draft.endpoints.first().cloned())?;
         let located = core
@@ -116,11 +128,11 @@ impl Connections {
                 draft.endpoints.clone(),
                 &ca,
                 Some(&draft.credential.credential),
+                &uid,
                 context.deadline,
             )
             .await;
         let endpoint = located.unwrap_or(first);
-        let uid = Uuid::now_v7().to_string();
         let peer = Peer {
             provider: draft.provider,
             api_url: &endpoint.api_url,
@@ -138,4 +150,14 @@ impl Connections {
         verify::apply(&mut connection, &inspection, now);
         Ok(Verified { connection: present(connection, now), report })
     }
+}
+
+/// Whether a verification of the one says the same of the other.
+fn asks_the_same(one: &Connection, other: &Connection) -> bool {
+    one.credential.version == other.credential.version
+        && one.effective_api_url == other.effective_api_url
+        && one.scope == other.scope
+        && one.ca_certificates_pem == other.ca_certificates_pem
+        && one.required_capabilities == other.required_capabilities
+        && one.disabled == other.disabled
 }
