@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::domain::base_url::BaseUrl;
+use crate::domain::base_url::{BaseUrl, MAX_URL_BYTES};
 use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::provider::Endpoint;
@@ -52,22 +52,27 @@ pub(super) fn endpoints(
 }
 
 /// Rewrites what people copy from the "Clone" dialogue, which is no URL that the strict check accepts, to
-/// the URL of its organization. `None` for any other text, user info that is not the organization included.
+/// the URL of its organization. `None` for any other text: user info that is not the organization (or `git`,
+/// with SSH), a password, and whatever the strict check refuses in the rest of the text. The text itself is
+/// kept as the caller's own, so nothing may pass here that could not be stored and shown.
 pub(super) fn pasted(text: &str) -> Option<String> {
-    let organization = match cloud_ssh_path(text) {
-        Some(path) => path.first()?.clone(),
+    if text.len() > MAX_URL_BYTES {
+        return None;
+    }
+    let (user, path, is_ssh) = match cloud_ssh(text) {
+        Some((user, path)) => (user, path, true),
         None => {
-            let rest = text.strip_prefix("https://")?;
-            let (user, rest) = rest.split_once('@')?;
-            let mut path = rest.strip_prefix(CLOUD_HOST)?.strip_prefix('/')?.split('/');
-            let organization = path.next()?;
-            if !organization.eq_ignore_ascii_case(user) {
-                return None;
-            }
-            organization.to_owned()
+            let (user, rest) = text.strip_prefix("https://")?.split_once('@')?;
+            (user, rest.strip_prefix(CLOUD_HOST)?.strip_prefix('/')?, false)
         }
     };
-    is_organization(&organization).then(|| format!("https://{CLOUD_HOST}/{organization}"))
+    let organization = path.split('/').next().filter(|name| is_organization(name))?;
+    if !user.eq_ignore_ascii_case(organization) && !(is_ssh && user == "git") {
+        return None;
+    }
+    // The strict check of all that is left of the text.
+    BaseUrl::parse(&format!("https://{CLOUD_HOST}/{path}")).ok()?;
+    Some(format!("https://{CLOUD_HOST}/{organization}"))
 }
 
 /// Project and repository that a clone URL of the endpoint `base` names; `None` if it is of another host,
@@ -192,15 +197,21 @@ fn without_default_collection(path: &[String]) -> usize {
 
 /// The path of an SSH URL of Services behind its version: organization, project, repository.
 fn cloud_ssh_path(text: &str) -> Option<Vec<String>> {
+    let (_user, path) = cloud_ssh(text)?;
+    let path: Option<Vec<String>> = path.split('/').map(decoded).collect();
+    path.filter(|path| path.len() <= 3)
+}
+
+/// User and path of an SSH URL of Services, the path from behind its version, both as they were written.
+fn cloud_ssh(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix("ssh://").unwrap_or(text);
-    let (_user, rest) = text.split_once('@')?;
+    let (user, rest) = text.split_once('@')?;
     let rest = SSH_HOSTS.iter().find_map(|host| {
         let (found, rest) = rest.split_at_checked(host.len())?;
         found.eq_ignore_ascii_case(host).then_some(rest)
     })?;
     let path = rest.strip_prefix(":22/").or_else(|| rest.strip_prefix([':', '/']))?.strip_prefix("v3/")?;
-    let path: Option<Vec<String>> = path.split('/').map(decoded).collect();
-    path.filter(|path| path.len() <= 3)
+    Some((user, path))
 }
 
 fn cloud(typed: Option<&str>, scope: &Scope) -> Result<Vec<Endpoint>, FieldViolation> {

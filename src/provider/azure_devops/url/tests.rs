@@ -142,6 +142,32 @@ fn u09_other_user_info_stays_for_the_strict_check() {
     }
 }
 
+#[test]
+fn u12_u13_u51_u52_nothing_hides_behind_a_text_that_is_rewritten() {
+    let long = format!("https://fabrikam@dev.azure.com/fabrikam/{}", "a".repeat(MAX_URL_BYTES));
+    for text in [
+        "ssh://me:hunter2@ssh.dev.azure.com/v3/fabrikam/p/r",
+        "ssh://git:hunter2@ssh.dev.azure.com/v3/fabrikam/p/r",
+        "ssh://fabrikam:@ssh.dev.azure.com/v3/fabrikam/p/r",
+        "someone@vs-ssh.visualstudio.com:v3/fabrikam/p/r",
+        "https://git@dev.azure.com/fabrikam/p/_git/r",
+        "https://fabrikam@dev.azure.com/fabrikam/\r\nX: 1",
+        "https://fabrikam@dev.azure.com/fabrikam/p\0",
+        "https://fabrikam@dev.azure.com/fabrikam/a project",
+        "https://fabrikam@dev.azure.com/fabrikam/p?version=GBmain",
+        "https://fabrikam@dev.azure.com/fabrikam/p#readme",
+        "https://fabrikam@dev.azure.com/fabrikam\\p",
+        "https://fabrikam@dev.azure.com/fabrikam/../other",
+        "https://fabrikam@dev.azure.com/fabrikam/%0d%0aX",
+        "git@ssh.dev.azure.com:v3/fabrikam/p/r?x#y",
+        "git@ssh.dev.azure.com:v3/fabrikam/p/r\n",
+        &long,
+    ] {
+        assert_eq!(pasted(text), None, "{text:?}");
+        assert!(BaseUrl::parse(text).is_err(), "{text:?}");
+    }
+}
+
 fn target(base: &str, clone_url: &str) -> Option<(String, String)> {
     clone_target(&Url::parse(base).expect("a URL"), clone_url)
 }
