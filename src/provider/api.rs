@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::ProviderError;
+use super::mask::Mask;
 use crate::domain::connection::RateLimit;
+use crate::domain::credential::Secret;
 use crate::domain::timestamp::Timestamp;
 use crate::outbound::{Deadline, Redirects, Transport};
 
@@ -26,13 +28,23 @@ pub struct Api {
     headers: HeaderMap,
     transport: Transport,
     deadline: Instant,
+    token: Option<Secret>,
 }
 
 impl Api {
     /// An endpoint at `base` (no slash at its end) whose calls carry `headers` and end by `deadline`.
+    ///
+    /// What a sensitive header carries is masked in every answer: a server may echo it, and an answer
+    /// becomes stored and shown texts.
     #[must_use]
     pub const fn new(base: Url, headers: HeaderMap, transport: Transport, deadline: Instant) -> Self {
-        Self { base, headers, transport, deadline }
+        Self { base, headers, transport, deadline, token: None }
+    }
+
+    /// The same endpoint, masking `token` in every answer, too: a header may carry it encoded.
+    #[must_use]
+    pub fn masking(self, token: &Secret) -> Self {
+        Self { token: Some(token.clone()), ..self }
     }
 
     /// The same endpoint until another deadline.
@@ -68,6 +80,14 @@ impl Api {
             }
         }
         self.call_at(url, Method::GET, segments)
+    }
+
+    /// What must not come back in an answer.
+    fn mask(&self) -> Mask<'_> {
+        let sent = self.headers.values().filter(|value| value.is_sensitive());
+        // Behind the name of a scheme, such as `Bearer`.
+        let sent = sent.filter_map(|value| value.as_bytes().rsplit(|byte| *byte == b' ').next());
+        Mask::of(sent.chain(self.token.as_ref().map(|token| token.expose().as_bytes())))
     }
 
     fn call_at(&self, mut url: Url, method: Method, segments: &[&str]) -> Call<'_> {
@@ -151,7 +171,9 @@ impl Call<'_> {
         let body = body.collect(self.limit).await?;
         let url = self.url;
         let rate_limit = head.extensions.get::<RateLimit>().copied();
-        Ok(Answer { url, status: head.status, headers: head.headers, body, rate_limit })
+        let mask = self.api.mask();
+        let (headers, body) = (mask.headers(head.headers), mask.body(body));
+        Ok(Answer { url, status: head.status, headers, body, rate_limit })
     }
 }
 

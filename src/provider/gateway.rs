@@ -86,7 +86,11 @@ impl Gateway {
         if let Some(credential) = credential {
             peer.provider.authorize(credential, &mut headers);
         }
-        Ok(Api::new(peer.api_url.clone(), headers, transport, deadline))
+        let api = Api::new(peer.api_url.clone(), headers, transport, deadline);
+        Ok(match credential {
+            Some(credential) => api.masking(&credential.token),
+            None => api,
+        })
     }
 
     /// Takes the steps to a working TLS connection one by one and times them.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::domain::credential::looks_like_token;
+use crate::domain::repository::{Namespace, Repository};
 use crate::domain::verification::{Check, CheckResult};
 
+use super::mask::is_masked;
 use super::{ProviderError, RejectionCause};
 
 /// Longest name, e-mail address, scope or version that is taken over from a provider, in characters.
@@ -126,12 +128,54 @@ fn status(error: &ProviderError) -> Option<u16> {
 /// A provider's text for people, fit to be stored and shown: without control characters and marks that turn
 /// the reading direction, at most 256 characters, and empty if it looks like a token (a server may echo one).
 pub(crate) fn clean(text: &str) -> String {
-    let turns_direction =
-        |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
     let kept: String =
         text.chars().filter(|c| !c.is_control() && !turns_direction(*c)).take(MAX_TEXT_CHARS).collect();
     let kept = kept.trim();
-    if looks_like_token(kept) { String::new() } else { kept.to_owned() }
+    if looks_like_token(kept) || is_masked(kept) { String::new() } else { kept.to_owned() }
+}
+
+/// A row as every driver gives it. Its texts for people lose control characters and the marks that turn the
+/// reading direction, and line breaks become spaces; links and the branch lose control characters, which
+/// neither can have. Its id and the names that it is looked up by stay as they are: they are opaque.
+pub(crate) fn clean_repository(mut row: Repository) -> Repository {
+    for text in [&mut row.display_name, &mut row.description] {
+        strip_for_people(text);
+    }
+    for text in [&mut row.clone_https_url, &mut row.clone_ssh_url, &mut row.web_url] {
+        strip(text);
+    }
+    if let Some(branch) = &mut row.default_branch {
+        strip(branch);
+    }
+    row
+}
+
+/// Like [`clean_repository`].
+pub(crate) fn clean_namespace(mut row: Namespace) -> Namespace {
+    strip_for_people(&mut row.display_name);
+    strip(&mut row.web_url);
+    row
+}
+
+fn strip(text: &mut String) {
+    // Nearly no text has any, so nothing is moved.
+    if text.chars().any(char::is_control) {
+        text.retain(|c| !c.is_control());
+    }
+}
+
+fn strip_for_people(text: &mut String) {
+    if text.chars().any(|c| c.is_control() || turns_direction(c)) {
+        *text = text
+            .chars()
+            .map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c })
+            .filter(|c| !c.is_control() && !turns_direction(*c))
+            .collect();
+    }
+}
+
+const fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod error;
 pub mod gateway;
 pub mod gitlab;
 mod inspection;
+mod mask;
 pub mod session;
 
 pub use error::{ProviderError, RejectionCause};

@@ -551,6 +551,29 @@ async fn h22_hostile_rows_are_kept_as_they_are() {
 }
 
 #[tokio::test]
+async fn h42_a_token_of_an_unknown_form_is_never_given_back() {
+    const TOKEN: &str = "corp_n0.known.prefix-1";
+    let setup = Setup::small().await;
+    let api = setup.api(TOKEN);
+    let json = [("content-type", "application/json"), ("x-total", "1"), ("x-echo", TOKEN)];
+    let escaped = TOKEN.replace('c', "\\u0063");
+    let body = format!(
+        r#"[{{"id":1,"path_with_namespace":"acme/{TOKEN}","name":"{escaped}","description":"it is {TOKEN}"}}]"#
+    );
+    setup.forge.respond_once("GET", "/gitlab/api/v4/projects", 200, &json, body);
+    let page = setup.driver().repositories(&api, &list(Walk::Fan), None).await.expect("a page");
+    assert_eq!(page.items[0].description, format!("it is {}", "*".repeat(TOKEN.len())));
+    let user = format!(r#"{{"id":1,"username":"{TOKEN}","name":"I am {TOKEN}","email":"{TOKEN}@x.test"}}"#);
+    for _ in 0..2 {
+        setup.forge.respond_once("GET", "/gitlab/api/v4/user", 200, &json, user.clone());
+    }
+    let inspection = setup.driver().inspect(&api, &CapabilityType::ALL).await;
+    for told in [format!("{page:?}"), format!("{inspection:?}"), format!("{api:?}")] {
+        assert!(!told.contains(TOKEN), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn filters_leave_the_same_rows_as_reading_all() {
     let setup = Setup::new(GitlabConfig { repositories: 120, ..GitlabConfig::default() }).await;
     let all = setup.rows(&list(Walk::Chain)).await.expect("rows");

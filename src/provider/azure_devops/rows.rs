@@ -11,7 +11,7 @@ use super::url::{cleaned, is_foreign, join};
 use crate::domain::credential::Account;
 use crate::domain::repository::{Namespace, NamespaceKind, Permission, Repository, Visibility};
 use crate::domain::timestamp::Timestamp;
-use crate::provider::inspection::clean;
+use crate::provider::inspection::{clean, clean_namespace, clean_repository};
 
 /// The id under which the service treats a caller without a token, or with one that it does not know.
 pub(super) const ANONYMOUS_ID: &str = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
@@ -141,14 +141,14 @@ impl ConnectionRow {
 impl ProjectRow {
     /// The project as a place that holds repositories.
     pub(super) fn into_namespace(self, base: &Url, parent: &str) -> Namespace {
-        Namespace {
+        clean_namespace(Namespace {
             web_url: join(base, [self.name.as_str()]).into(),
             provider_id: self.id,
             full_path: self.name.clone(),
             display_name: self.name,
             kind: NamespaceKind::Project,
             parent_path: parent.to_owned(),
-        }
+        })
     }
 
     fn visibility(&self) -> Visibility {
@@ -173,7 +173,7 @@ impl RepositoryRow {
             .default_branch
             .map(|branch| branch.strip_prefix("refs/heads/").map(ToOwned::to_owned).unwrap_or(branch))
             .filter(|branch| !branch.is_empty());
-        Repository {
+        clean_repository(Repository {
             provider_id: self.id,
             full_name: format!("{}/{}", self.project.name, self.name),
             visibility: self.project.visibility(),
@@ -195,7 +195,7 @@ impl RepositoryRow {
                 .filter(|bytes| *bytes > 0)
                 .map(|bytes| bytes / 1024 + i64::from(bytes % 1024 > 0)),
             permission: Permission::Unknown,
-        }
+        })
     }
 }
 
@@ -253,6 +253,23 @@ mod tests {
         assert!(!found.disabled && !found.foreign_clone_host);
         assert_eq!(found.update_time, Some(Timestamp::from_unix_micros(1_703_828_474_493_000)));
         assert_eq!(found.permission, Permission::Unknown);
+    }
+
+    #[test]
+    fn h21_h22_texts_for_people_are_clean_and_names_opaque() {
+        let text = r#"{"id":"91F0D4CB-4c36-49a5-b28d-2d72da089c4d","name":"be\u0007ll",
+            "project":{"id":"d350c9c0-7749-4ff8-a78f-f9c1f0e56729","name":"a\u001b[31mb"},
+            "defaultBranch":"refs/heads/ma\u0000in","sshUrl":"git@ssh.dev.azure.com:v3/f/\r\nx"}"#;
+        let row: RepositoryRow = serde_json::from_str(text).expect("a row");
+        let place = row.project.clone().into_namespace(&base(), "fabrikam");
+        let found = row.into_repository(&base());
+        assert_eq!(
+            (found.full_name.as_str(), found.display_name.as_str()),
+            ("a\u{1b}[31mb/be\u{7}ll", "bell")
+        );
+        assert_eq!(found.default_branch.as_deref(), Some("main"));
+        assert_eq!(found.clone_ssh_url, "git@ssh.dev.azure.com:v3/f/x");
+        assert_eq!((place.full_path.as_str(), place.display_name.as_str()), ("a\u{1b}[31mb", "a[31mb"));
     }
 
     #[test]

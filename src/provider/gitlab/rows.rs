@@ -12,7 +12,7 @@ use crate::domain::repository::{Namespace, NamespaceKind, Permission, Repository
 use crate::domain::timestamp::Timestamp;
 use crate::provider::ProviderError;
 use crate::provider::api::Answer;
-use crate::provider::inspection::clean;
+use crate::provider::inspection::{clean, clean_namespace, clean_repository};
 
 /// Most rows that an answer may have; GitLab cuts at 100 without a word.
 const MAX_ROWS: usize = 1_000;
@@ -134,7 +134,7 @@ impl ProjectRow {
         let (parent, path) =
             self.path_with_namespace.rsplit_once('/').unwrap_or(("", &self.path_with_namespace));
         let namespace = self.namespace.and_then(|namespace| namespace.full_path);
-        Repository {
+        clean_repository(Repository {
             provider_id: self.id.0.to_string(),
             namespace: namespace.unwrap_or_else(|| parent.to_owned()),
             display_name: self.name.unwrap_or_else(|| path.to_owned()),
@@ -164,7 +164,7 @@ impl ProjectRow {
             update_time: self.last_activity_at.as_deref().and_then(moment),
             permission,
             full_name: self.path_with_namespace,
-        }
+        })
     }
 
     /// The higher of the two levels. Neither knows invited groups, so nothing there proves nothing.
@@ -250,14 +250,14 @@ impl GroupRow {
     /// The row as a namespace.
     pub(super) fn into_namespace(self) -> Namespace {
         let (parent, path) = self.full_path.rsplit_once('/').unwrap_or(("", &self.full_path));
-        Namespace {
+        clean_namespace(Namespace {
             provider_id: self.id.0.to_string(),
             display_name: self.name.unwrap_or_else(|| path.to_owned()),
             kind: NamespaceKind::Group,
             parent_path: parent.to_owned(),
             web_url: self.web_url.as_deref().map_or_else(String::new, web_link),
             full_path: self.full_path,
-        }
+        })
     }
 }
 
@@ -297,7 +297,7 @@ impl UserRow {
         if self.bot == Some(true) || is_token_bot(&self.username) {
             return None;
         }
-        Some(Namespace {
+        Some(clean_namespace(Namespace {
             // Older versions do not tell the namespace; the user's own number is as stable.
             provider_id: self.namespace_id.unwrap_or(self.id).0.to_string(),
             display_name: self.name.unwrap_or_else(|| self.username.clone()),
@@ -305,7 +305,7 @@ impl UserRow {
             parent_path: String::new(),
             web_url: self.web_url.as_deref().map_or_else(String::new, web_link),
             full_path: self.username,
-        })
+        }))
     }
 }
 
@@ -472,12 +472,15 @@ mod tests {
     }
 
     #[test]
-    fn h22_a_hostile_name_is_kept_as_it_is() {
-        let found =
-            with(&[("path_with_namespace", "acme/..%2f..%2fetc".into()), ("name", "nul\0byte".into())]);
+    fn h21_h22_a_hostile_name_is_kept_and_its_texts_for_people_are_clean() {
+        let found = with(&[
+            ("path_with_namespace", "acme/..%2f\0..%2fetc".into()),
+            ("name", "nul\0byte".into()),
+            ("description", "two\r\nlines \u{1b}[31m\u{202e}txt".into()),
+        ]);
         assert_eq!(
-            (found.full_name.as_str(), found.display_name.as_str()),
-            ("acme/..%2f..%2fetc", "nul\0byte")
+            (found.full_name.as_str(), found.display_name.as_str(), found.description.as_str()),
+            ("acme/..%2f\0..%2fetc", "nulbyte", "two lines [31mtxt")
         );
     }
 
