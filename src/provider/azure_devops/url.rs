@@ -67,7 +67,8 @@ pub(super) fn pasted(text: &str) -> Option<String> {
         }
     };
     let organization = path.split('/').next().filter(|name| is_organization(name))?;
-    if !user.eq_ignore_ascii_case(organization) && !(is_ssh && user == "git") {
+    let is_known_user = user.eq_ignore_ascii_case(organization) || (is_ssh && user == "git");
+    if !is_known_user {
         return None;
     }
     // The strict check of all that is left of the text.
