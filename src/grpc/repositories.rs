@@ -64,7 +64,6 @@ impl RepositoryHandlers {
         Ok(v1::ListRepositoriesResponse {
             repositories: listing.rows.into_iter().map(|row| convert::repository(&name, row)).collect(),
             next_page_token: listing.next_page_token,
-            unreachable: Vec::new(),
             warnings: listing.warnings.into_iter().map(|warning| convert::warning(&name, warning)).collect(),
         })
     }
@@ -225,7 +224,6 @@ fn split(
         messages.push(Ok(v1::StreamRepositoriesResponse {
             repositories: rows.by_ref().take(ROWS_PER_MESSAGE).collect(),
             progress: Some(progress),
-            unreachable: Vec::new(),
             warnings: std::mem::take(&mut warnings),
         }));
         if rows.peek().is_none() {
