@@ -401,7 +401,7 @@ mod tests {
 
     /// Prints the golden lines; run it by hand when a version is added, never to change an old file.
     #[test]
-    #[ignore = "a tool"]
+    #[ignore = "prints new golden lines for a person to keep; it checks nothing"]
     fn print_golden_records() {
         let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         println!("connection {}", hex(encode_connection(KEY, &full())));
