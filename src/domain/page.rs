@@ -19,13 +19,16 @@ pub struct Page<T> {
     pub total: Option<u64>,
     /// What could not be read although the call went well.
     pub warnings: Vec<Warning>,
+    /// Whether the driver read rows of the page before once more, because rows had moved. Such a page may
+    /// hold nothing new without being a sign that the provider repeats itself.
+    pub overlaps: bool,
 }
 
 impl<T> Page<T> {
     /// A page of `items` with nothing after it.
     #[must_use]
     pub const fn last(items: Vec<T>) -> Self {
-        Self { items, next: Vec::new(), total: None, warnings: Vec::new() }
+        Self { items, next: Vec::new(), total: None, warnings: Vec::new(), overlaps: false }
     }
 }
 

@@ -484,6 +484,29 @@ async fn rows_that_move_between_pages_are_not_lost() {
 }
 
 #[tokio::test]
+async fn a_last_page_that_is_gone_meanwhile_is_no_repetition() {
+    let setup = Setup::new(GitlabConfig { repositories: 101, ..GitlabConfig::default() }).await;
+    let all = setup.rows(&list(Walk::Chain)).await.expect("rows");
+    setup.forge.forget_requests();
+    // The second page finds nothing: the last project was deleted behind the first one.
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-total", "100"),
+        ("x-total-pages", "1"),
+        ("x-per-page", "100"),
+        ("x-next-page", ""),
+    ];
+    let second = setup.driver().repositories(&setup.api(tokens::GOOD), &list(Walk::Fan), None).await;
+    assert_eq!(second.expect("a page").next.len(), 1);
+    let prefix = setup.forge.requests()[0].target().replacen("page=1", "page=2", 2);
+    let prefix = prefix.replace("per_page=200", "per_page=100");
+    setup.forge.respond_once("GET", &prefix, 200, &headers, "[]");
+    let rows = setup.rows(&list(Walk::Fan)).await.expect("no error");
+    setup.forge.assert_no_leftovers();
+    assert_eq!(ids(&rows), ids(&all[..100]));
+}
+
+#[tokio::test]
 async fn h28_totals_that_lie_end_with_the_rows() {
     let setup = Setup::new(GitlabConfig { repositories: 150, ..GitlabConfig::default() }).await;
     let headers = [

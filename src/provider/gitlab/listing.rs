@@ -253,19 +253,20 @@ async fn counted_page(
     let answer = accepted(offset_call(api, list, range, page).send().await?)?;
     let paging = Paging::of(&answer, page)?;
     let mut rows = ascending(rows::projects(&answer)?, range)?;
-    let mut next = Vec::new();
+    let (mut next, mut overlaps) = (Vec::new(), false);
     if let Some(total) = paging.total.filter(|total| *total != expected) {
         let earlier = accepted(offset_call(api, list, range, page - 1).send().await?)?;
         let mut both = ascending(rows::projects(&earlier)?, range)?;
         let newest = both.last().map_or(0, |row| row.id.0);
         both.extend(rows.into_iter().filter(|row| row.id.0 > newest));
         rows = both;
+        overlaps = true;
         if page == expected.div_ceil(MAX_PAGE_SIZE) {
             let last = total.min(MAX_OFFSET).div_ceil(MAX_PAGE_SIZE);
             next.extend((page + 1..=last).map(|page| Position::Page { range, page, total }.cursor()));
         }
     }
-    Ok(Page { next, ..Page::last(into_repositories(rows, api)) })
+    Ok(Page { next, overlaps, ..Page::last(into_repositories(rows, api)) })
 }
 
 fn offset_call<'a>(api: &'a Api, list: &List, range: Segment, page: u64) -> Call<'a> {
@@ -375,10 +376,9 @@ pub(super) async fn namespaces(
     }
     let rows = rows.into_iter().map(GroupRow::into_namespace);
     Ok(Page {
-        items: own.into_iter().chain(rows).collect(),
         next: reachable.map(|next| Cursor(format!("g:{next}:{size}"))).into_iter().collect(),
-        total: None,
         warnings,
+        ..Page::last(own.into_iter().chain(rows).collect())
     })
 }
 
