@@ -1,5 +1,7 @@
 //! Listing: projects in pages, the repositories of each in one piece.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -30,19 +32,20 @@ enum At {
     Project { id: String, name: String },
     /// The repositories of a project that the connection is limited to.
     Named { name: String },
-    /// A chain: so many projects are done; of the next one, if it is still `project`, the rows up to `after`.
-    Chain { skip: usize, project: String, after: String },
+    /// A chain: so many projects are done, the last of them was `behind`; of the next one, if it is still
+    /// `project`, the rows up to `after`.
+    Chain { skip: usize, behind: String, project: String, after: String },
     /// A chain over the list of the whole organization, behind the row `after`.
     Whole { after: String },
-    /// A chain of projects.
-    Namespaces { skip: usize },
+    /// A chain of projects, of which the last one was `behind`.
+    Namespaces { skip: usize, behind: String },
 }
 
 /// How the next page of projects is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Next {
-    /// By what the provider gave for it.
-    Token(String),
+    /// By what the provider gave for it, behind so many projects.
+    Token { token: String, skipped: usize },
     /// By counting: older servers give nothing.
     Skip(usize),
 }
@@ -52,6 +55,28 @@ struct Target {
     segment: String,
     shown: String,
     missing: Missing,
+    /// The projects that the connection is limited to; one project can be among them by name and by id.
+    limits: Arc<[String]>,
+}
+
+impl Target {
+    /// A project that was listed.
+    fn listed(row: ProjectRow) -> Self {
+        Self { segment: row.id, shown: row.name, missing: Missing::Hidden, limits: Arc::default() }
+    }
+
+    /// Whether a row comes a second time, under another entry of the limits: by the project's id, else by its
+    /// present name.
+    fn is_told_elsewhere(&self, row: &RepositoryRow) -> bool {
+        let is_limit = |text: &str| self.limits.iter().any(|limit| is_alike(limit, text));
+        let (id, name) = (&row.project.id, &row.project.name);
+        !is_alike(&self.segment, id) && (is_limit(id) || (!is_alike(&self.segment, name) && is_limit(name)))
+    }
+}
+
+/// Names ignore case.
+fn is_alike(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b) || (!(a.is_ascii() && b.is_ascii()) && a.to_lowercase() == b.to_lowercase())
 }
 
 enum Missing {
@@ -77,11 +102,14 @@ pub(super) async fn fan(
         },
         Some(At::Projects { next, after }) => (next, after),
         Some(At::Project { id, name }) => {
-            return read(api, &Target { segment: id, shown: name, missing: Missing::Hidden }, false).await;
+            let target =
+                Target { segment: id, shown: name, missing: Missing::Hidden, limits: Arc::default() };
+            return read(api, &target, false).await;
         }
         Some(At::Named { name }) => {
-            return read(api, &Target { segment: name.clone(), shown: name, missing: Missing::Gone }, true)
-                .await;
+            let limits = list.scope.projects.as_slice().into();
+            let target = Target { segment: name.clone(), shown: name, missing: Missing::Gone, limits };
+            return read(api, &target, true).await;
         }
         Some(_) => return Err(foreign_cursor()),
     };
@@ -123,10 +151,10 @@ pub(super) async fn chain(
     list: &List,
     at: Option<&Cursor>,
 ) -> Result<Page<Repository>, ProviderError> {
-    let (skip, resumed, after) = match at.map(parse).transpose()? {
+    let (mut skip, mut last, resumed, after) = match at.map(parse).transpose()? {
         None if list.min_permission != Permission::Unknown => return Ok(no_permissions()),
-        None => (0, String::new(), String::new()),
-        Some(At::Chain { skip, project, after }) => (skip, project, after),
+        None => (0, String::new(), String::new(), String::new()),
+        Some(At::Chain { skip, behind, project, after }) => (skip, behind, project, after),
         Some(At::Whole { after }) => return whole_chain(api, list, &after).await,
         Some(_) => return Err(foreign_cursor()),
     };
@@ -144,11 +172,10 @@ pub(super) async fn chain(
             }
             other => {
                 let (rows, more) = other?;
-                let targets = rows
-                    .into_iter()
-                    .map(|row| Target { segment: row.id, shown: row.name, missing: Missing::Hidden })
-                    .collect();
-                (targets, more.is_some())
+                let count = rows.len();
+                let rows = behind(rows, &last)?;
+                skip += count - rows.len();
+                (rows.into_iter().map(Target::listed).collect(), more.is_some())
             }
         },
     };
@@ -177,22 +204,23 @@ pub(super) async fn chain(
         }
         if rows.peek().is_some() {
             let after = page.items.last().map(|row| row.provider_id.clone()).unwrap_or_default();
-            page.next = vec![cursor(&At::Chain { skip: skip + place, project, after })?];
+            page.next = vec![cursor(&At::Chain { skip: skip + place, behind: last, project, after })?];
             return Ok(page);
         }
+        last = project;
         if page.items.len() >= room && (place + 1 < count || more) {
-            page.next = vec![from_project(skip + place + 1)?];
+            page.next = vec![from_project(skip + place + 1, last)?];
             return Ok(page);
         }
     }
     if more && count > 0 {
-        page.next = vec![from_project(skip + count)?];
+        page.next = vec![from_project(skip + count, last)?];
     }
     Ok(page)
 }
 
-fn from_project(skip: usize) -> Result<Cursor, ProviderError> {
-    cursor(&At::Chain { skip, project: String::new(), after: String::new() })
+fn from_project(skip: usize, behind: String) -> Result<Cursor, ProviderError> {
+    cursor(&At::Chain { skip, behind, project: String::new(), after: String::new() })
 }
 
 /// One page out of the list of the whole organization, which comes in one piece: each page reads all of it.
@@ -221,9 +249,9 @@ pub(super) async fn namespaces(
     list: &List,
     at: Option<&Cursor>,
 ) -> Result<Page<Namespace>, ProviderError> {
-    let skip = match at.map(parse).transpose()? {
-        None => 0,
-        Some(At::Namespaces { skip }) => skip,
+    let (skip, last) = match at.map(parse).transpose()? {
+        None => (0, String::new()),
+        Some(At::Namespaces { skip, behind }) => (skip, behind),
         Some(_) => return Err(foreign_cursor()),
     };
     let parent = last_segment(api.base());
@@ -250,6 +278,8 @@ pub(super) async fn namespaces(
             .buffered(SIDE_BY_SIDE);
         while let Some(found) = reads.next().await {
             match found? {
+                // One project can be named twice: by its name and by its id.
+                Ok(row) if page.items.iter().any(|known| known.provider_id == row.id) => {}
                 Ok(row) => page.items.push(namespace(row)),
                 Err(warning) => page.warnings.push(warning),
             }
@@ -258,8 +288,10 @@ pub(super) async fn namespaces(
     }
     match projects(api, &Next::Skip(skip), list.page_size.clamp(1, PROJECTS_A_PAGE), false).await {
         Ok((rows, more)) => {
-            if more.is_some() {
-                page.next = vec![cursor(&At::Namespaces { skip: skip + rows.len() })?];
+            let skip = skip + rows.len();
+            let rows = behind(rows, &last)?;
+            if let Some(last) = rows.last().filter(|_| more.is_some()) {
+                page.next = vec![cursor(&At::Namespaces { skip, behind: last.id.clone() })?];
             }
             page.items.extend(rows.into_iter().map(namespace));
         }
@@ -314,11 +346,7 @@ async fn find_in_projects(api: &Api, id: &str) -> Result<Repository, ProviderErr
         let (rows, more) = projects(api, &next, PROJECTS_A_PAGE, false).await?;
         let rows = behind(rows, &after)?;
         after = rows.last().map(|row| row.id.clone()).unwrap_or_default();
-        let targets: Vec<Target> = rows
-            .into_iter()
-            .map(|row| Target { segment: row.id, shown: row.name, missing: Missing::Hidden })
-            .collect();
-        let mut reads = stream::iter(targets)
+        let mut reads = stream::iter(rows.into_iter().map(Target::listed))
             .map(|target| async move { read(api, &target, false).await })
             .buffered(SIDE_BY_SIDE);
         while let Some(page) = reads.try_next().await? {
@@ -348,9 +376,9 @@ async fn projects(
     confirm: bool,
 ) -> Result<(Vec<ProjectRow>, Option<Next>), ProviderError> {
     let size = top.to_string();
-    let (name, value, skipped) = match next {
-        Next::Token(token) => ("continuationToken", token.clone(), 0),
-        Next::Skip(skip) => ("$skip", skip.to_string(), *skip),
+    let (name, value) = match next {
+        Next::Token { token, .. } => ("continuationToken", token.clone()),
+        Next::Skip(skip) => ("$skip", skip.to_string()),
     };
     let mut query = vec![("stateFilter", "wellFormed"), ("$top", size.as_str())];
     if value != "0" {
@@ -361,20 +389,31 @@ async fn projects(
     if confirm && user_of(&answer).is_none() {
         who(api).await?;
     }
-    let count = rows.value.len();
     let token = answer.header("x-ms-continuationtoken").filter(|token| !token.is_empty());
-    let more = match (token, next) {
-        _ if count == 0 => None,
-        (Some(token), _) => Some(Next::Token(token.to_owned())),
-        // Behind a page that a token brought, no token means the end.
-        (None, Next::Token(_)) => None,
-        // Otherwise it can be an older server; one that caps its pages does so at a round number.
-        (None, Next::Skip(_)) => (count >= top || count % 100 == 0).then_some(Next::Skip(skipped + count)),
-    };
-    if skipped + count > MOST_PROJECTS {
+    let more = following(next, top, rows.value.len(), token)?;
+    Ok((rows.value, more))
+}
+
+/// How the page of projects after one of `count` rows is asked for; `None` if there is none.
+fn following(
+    next: &Next,
+    top: usize,
+    count: usize,
+    token: Option<&str>,
+) -> Result<Option<Next>, ProviderError> {
+    let (Next::Token { skipped, .. } | Next::Skip(skipped)) = next;
+    let skipped = skipped.saturating_add(count);
+    if skipped > MOST_PROJECTS {
         return Err(ProviderError::garbled("it lists more projects than an organization can have"));
     }
-    Ok((rows.value, more))
+    Ok(match (token, next) {
+        _ if count == 0 => None,
+        (Some(token), _) => Some(Next::Token { token: token.to_owned(), skipped }),
+        // Behind a page that a token brought, no token means the end.
+        (None, Next::Token { .. }) => None,
+        // Otherwise it can be an older server; one that caps its pages does so at a round number.
+        (None, Next::Skip(_)) => (count >= top || count.is_multiple_of(100)).then_some(Next::Skip(skipped)),
+    })
 }
 
 /// The projects behind the last one of the page before: a project that was made meanwhile shifts them.
@@ -397,7 +436,10 @@ async fn read(api: &Api, target: &Target, confirm: bool) -> Result<Page<Reposito
         fetch(api, &path, &[], &[CODE]).await
     };
     let warning = match (outcome, &target.missing) {
-        (Ok((rows, _)), _) => return Ok(Page::last(mapped(api, rows.value))),
+        (Ok((mut rows, _)), _) => {
+            rows.value.retain(|row| !target.is_told_elsewhere(row));
+            return Ok(Page::last(mapped(api, rows.value)));
+        }
         (Err(ProviderError::NotFound), Missing::Nothing) => return Ok(Page::last(Vec::new())),
         (Err(ProviderError::NotFound), Missing::Gone) => gone(&target.shown),
         (Err(ProviderError::Forbidden | ProviderError::NotFound), _) => Warning {
@@ -441,11 +483,15 @@ fn project_path(segment: &str) -> [&str; 4] {
 fn selected(list: &List) -> Option<Vec<Target>> {
     let mut names: Vec<&str> = Vec::new();
     for name in &list.scope.projects {
-        if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        if !names.iter().any(|known| is_alike(known, name)) {
             names.push(name);
         }
     }
-    let target = |name: &str, missing| Target { segment: name.to_owned(), shown: name.to_owned(), missing };
+    let limits: Arc<[String]> = list.scope.projects.as_slice().into();
+    let target = |name: &str, missing| {
+        let limits = Arc::clone(&limits);
+        Target { segment: name.to_owned(), shown: name.to_owned(), missing, limits }
+    };
     if list.namespace.is_empty() {
         let targets = || names.into_iter().map(|name| target(name, Missing::Gone)).collect();
         return (!list.scope.projects.is_empty()).then(targets);
@@ -454,7 +500,7 @@ fn selected(list: &List) -> Option<Vec<Target>> {
         return Some(vec![target(&list.namespace, Missing::Nothing)]);
     }
     // An id in the limits can be that of the wanted project; its rows tell.
-    let may_be = |name: &&str| name.to_lowercase() == list.namespace.to_lowercase() || is_guid(name);
+    let may_be = |name: &&str| is_alike(name, &list.namespace) || is_guid(name);
     Some(names.into_iter().filter(may_be).map(|name| target(name, Missing::Nothing)).collect())
 }
 
@@ -495,4 +541,26 @@ fn parse(cursor: &Cursor) -> Result<At, ProviderError> {
 
 const fn foreign_cursor() -> ProviderError {
     ProviderError::garbled("the place to go on from is not one of this listing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h27_projects_are_counted_however_they_are_paged() {
+        let (mut next, mut pages) = (Next::Skip(0), 0);
+        let error = loop {
+            match following(&next, 500, 500, Some(&pages.to_string())) {
+                Ok(more) => next = more.expect("a token for ever"),
+                Err(error) => break error,
+            }
+            pages += 1;
+        };
+        assert!(matches!(error, ProviderError::Failed { .. }));
+        assert_eq!(pages, MOST_PROJECTS / 500);
+        assert_eq!(following(&next, 500, 0, None), Ok(None));
+        assert_eq!(following(&Next::Skip(25), 25, 25, None), Ok(Some(Next::Skip(50))));
+        assert_eq!(following(&Next::Skip(25), 25, 24, None), Ok(None));
+    }
 }

@@ -18,8 +18,11 @@ pub(super) const MINIMUM: &str = "5.0 (Azure DevOps Server 2019)";
 pub(super) const API_VERSION: &str = "5.0";
 /// The versions to try for the report of the server's version, newest first.
 const LADDER: [Version; 5] = [Version(7, 1), Version(7, 0), Version(6, 0), Version(5, 1), Version(5, 0)];
-/// Lists come in one piece, however long: 10,000 repositories of a project have about 10 MiB.
-const LIST_LIMIT: usize = 64 * 1024 * 1024;
+/// The list of a project comes in one piece, however long: 10,000 repositories have about 10 MiB. Up to four
+/// such lists are read side by side.
+const PROJECT_LIST_LIMIT: usize = 16 * 1024 * 1024;
+/// So does the list of the whole organization, which is read alone.
+const WHOLE_LIST_LIMIT: usize = 64 * 1024 * 1024;
 /// The end of the path of a list of repositories.
 pub(super) const REPOSITORIES: [&str; 3] = ["_apis", "git", "repositories"];
 /// The pause where a refusal names none: the window of the service's limits is five minutes.
@@ -63,12 +66,17 @@ pub(super) async fn get(
     // A redirect leads to a sign-in page, so following one would turn a refusal into a page of HTML.
     let mut call = api.get(path).return_redirects();
     if path.ends_with(&REPOSITORIES) {
-        call = call.limit(LIST_LIMIT);
+        call = call.limit(list_limit(path));
     }
     for (name, value) in query {
         call = call.query(name, value);
     }
     call.query("api-version", version).send().await
+}
+
+/// The largest list of repositories that is read, in bytes.
+const fn list_limit(path: &[&str]) -> usize {
+    if path.len() > REPOSITORIES.len() { PROJECT_LIST_LIMIT } else { WHOLE_LIST_LIMIT }
 }
 
 /// The rows of a good answer, with the answer itself. A 401 is told apart: the service words a missing
@@ -374,6 +382,12 @@ pub(super) mod tests {
         assert!(accepted(answer(200, &[JSON, user], r#"{"count":0,"value":[]}"#)).is_ok());
         let body = r#"{"authenticatedUser":{"id":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"}}"#;
         assert!(is_rejected(&identified(answer(200, &[JSON], body)).expect_err("nobody")));
+    }
+
+    #[test]
+    fn lists_that_are_read_side_by_side_are_smaller_than_the_one_that_is_read_alone() {
+        let [apis, git, repositories] = REPOSITORIES;
+        assert_eq!(list_limit(&["a project", apis, git, repositories]) * 4, list_limit(&REPOSITORIES));
     }
 
     #[test]

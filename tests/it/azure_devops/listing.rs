@@ -275,6 +275,61 @@ async fn ac_61_paging_that_leads_in_circles_ends_with_an_error() {
 }
 
 #[tokio::test]
+async fn h27_a_chain_over_a_server_that_ignores_skip_ends_with_an_error() {
+    let config = AzureConfig { projects: 40, repositories_per_project: 1, ..AzureConfig::default() };
+    for page_size in [1_000, 10] {
+        let bench = Bench::start(config.clone()).await;
+        bench.forge.fault_on("/azure/contoso/_apis/projects", Fault::SamePageForever, usize::MAX);
+        let (api, list) = (bench.services(tokens::GOOD), list(Walk::Chain, page_size));
+        let (mut at, mut rows, mut pages) = (None, BTreeSet::new(), 0);
+        let error = loop {
+            match AzureDevOps.repositories(&api, &list, at.as_ref()).await {
+                Ok(page) => {
+                    assert!(page.items.iter().all(|row| rows.insert(row.provider_id.clone())), "a row again");
+                    at = Some(page.next.first().expect("it never ends").clone());
+                }
+                Err(error) => break error,
+            }
+            pages += 1;
+            assert!(pages < 10);
+        };
+        assert!(matches!(error, ProviderError::Failed { .. }), "{error:?}");
+        let wanted = List { page_size: 25, ..list };
+        let first = AzureDevOps.namespaces(&api, &wanted, None).await.expect("a page");
+        let error = AzureDevOps.namespaces(&api, &wanted, first.next.first()).await.expect_err("the same");
+        assert!(matches!(error, ProviderError::Failed { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_project_that_is_named_twice_is_listed_once() {
+    let bench = Bench::small().await;
+    let api = bench.services(tokens::GOOD);
+    let places = AzureDevOps.namespaces(&api, &list(Walk::Chain, 50), None).await.expect("a page").items;
+    let id = |name: &str| {
+        let place = places.iter().find(|place| place.full_path == name).expect("a project");
+        place.provider_id.to_ascii_uppercase()
+    };
+    for projects in [
+        vec!["Project 0003".to_owned(), id("Project 0003")],
+        vec![id("Project 0003"), "PROJECT 0003".to_owned()],
+        // The former name of a project answers for it, too.
+        vec!["Fabrikam Fibre (old)".to_owned(), "Fabrikam Fiber".to_owned()],
+        vec![id("Fabrikam Fiber"), "Fabrikam Fiber".to_owned(), "Fabrikam Fibre (old)".to_owned()],
+    ] {
+        let scope = Scope { projects: projects.clone(), ..Scope::default() };
+        let limited = List { scope, ..list(Walk::Fan, 3) };
+        let (rows, _) = fan(&api, &limited).await.expect("rows");
+        assert_eq!((rows.len(), ids(&rows).len()), (4, 4), "{projects:?}");
+        let pages = chain(&api, &List { walk: Walk::Chain, ..limited.clone() }).await;
+        let chained: Vec<&Repository> = pages.iter().flat_map(|page| &page.items).collect();
+        assert_eq!(chained.len(), 4, "{projects:?}");
+        let page = AzureDevOps.namespaces(&api, &limited, None).await.expect("a page");
+        assert_eq!(page.items.len(), 2, "the organization and the project: {projects:?}");
+    }
+}
+
+#[tokio::test]
 async fn ids_that_are_no_guids_never_become_a_path() {
     let bench = Bench::small().await;
     let body = r#"{"count":1,"value":[{"id":"../../secret","name":"x"}]}"#;
