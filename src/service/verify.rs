@@ -201,18 +201,9 @@ pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: T
     set_condition(connection, ACCOUNT_CHANGED, changed, now);
 }
 
-/// After a change that asks nobody: other required capabilities can change the state by themselves.
+/// After other capabilities were required, which asks nobody: they can change the state by themselves.
 pub(super) fn reconsider(connection: &mut Connection, about: &About, now: Timestamp) {
-    let mut scopes: Vec<String> = Vec::new();
-    for (capability, needed) in about.capability_scopes {
-        let is_wanted = wanted(&connection.required_capabilities).contains(capability);
-        if is_wanted && connection.credential.capabilities.of(*capability) == Capability::No {
-            scopes.extend(needed.iter().map(|&scope| scope.to_owned()));
-        }
-    }
-    scopes.sort_unstable();
-    scopes.dedup();
-    connection.credential.missing_scopes = scopes;
+    connection.credential.missing_scopes = missing_scopes(connection, about);
     if !matches!(connection.state, State::Active | State::Degraded) {
         return;
     }
@@ -306,6 +297,34 @@ fn missing_capabilities(connection: &Connection) -> Vec<&'static str> {
         .filter(|&&wanted| lacks(wanted))
         .map(|wanted| wanted.as_str())
         .collect()
+}
+
+/// The scopes that the wanted capabilities lack, as far as what is known of the token tells: a capability can be out
+/// of reach for want of a role too, so a scope that the token is known to have is not missing.
+fn missing_scopes(connection: &Connection, about: &About) -> Vec<String> {
+    let CredentialInfo { capabilities, granted_scopes, .. } = &connection.credential;
+    let needed_by = |capability: CapabilityType| {
+        let found = about.capability_scopes.iter().find(|(of, _)| *of == capability);
+        found.map_or(&[][..], |(_, scopes)| scopes)
+    };
+    let held = |scope: &str| {
+        granted_scopes.iter().any(|granted| granted == scope)
+            || CapabilityType::ALL.into_iter().any(|capability| {
+                capabilities.of(capability) == Capability::Yes && needed_by(capability).contains(&scope)
+            })
+    };
+    let mut missing: Vec<String> = Vec::new();
+    for &capability in wanted(&connection.required_capabilities) {
+        if capabilities.of(capability) != Capability::No {
+            continue;
+        }
+        for &scope in needed_by(capability) {
+            if !held(scope) && !missing.iter().any(|known| known == scope) {
+                missing.push(scope.to_owned());
+            }
+        }
+    }
+    missing
 }
 
 fn capable(missing: &[&str]) -> Finding {

@@ -141,16 +141,14 @@ impl Connections {
         let mut next =
             Next { connection: edited(before, &wished, display_name), sealed: record.sealed.clone() };
         let retrusts = wished.ca_certificates_pem != before.ca_certificates_pem;
-        if wished.disabled {
-            if moves || retrusts {
-                let endpoint =
-                    if moves { checked(endpoints.into_iter().next())? } else { stored_endpoint(before)? };
-                self.move_unverified(&mut next, &endpoint, supplied.as_ref(), now)?;
-            }
+        if (moves || retrusts) && wished.disabled {
+            let endpoint =
+                if moves { checked(endpoints.into_iter().next())? } else { stored_endpoint(before)? };
+            self.move_unverified(&mut next, &endpoint, supplied.as_ref(), now)?;
         } else if moves || retrusts {
             let endpoints = if moves { endpoints } else { vec![stored_endpoint(before)?] };
             self.move_verified(context, &record, &mut next, provider, endpoints, supplied.as_ref()).await?;
-        } else {
+        } else if wished.required_capabilities != before.required_capabilities {
             verify::reconsider(&mut next.connection, provider.about(), now);
         }
 
