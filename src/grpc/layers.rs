@@ -366,6 +366,37 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_handler_that_panics_ends_its_call_and_no_other() {
+        // Either while the future is made or while it is polled; one place, which has to come free again.
+        let handler = tower::service_fn(|request: Request<()>| {
+            let path = request.uri().path().to_owned();
+            assert_ne!(path, "/at-once");
+            async move {
+                tokio::task::yield_now().await;
+                assert_ne!(path, "/later");
+                Ok::<_, std::convert::Infallible>(Response::new(tonic::body::Body::empty()))
+            }
+        });
+        let mut service = Inbound::new(1, Draining::default()).layer(handler);
+        let mut call = async |path: &str| {
+            let request = Request::builder().uri(path).body(()).expect("a request");
+            service.call(request).await.expect("an answer")
+        };
+        for path in ["/at-once", "/later"] {
+            let answer = call(path).await;
+            let status = Status::from_header_map(answer.headers()).expect("a status in the head");
+            assert_eq!(status.code(), Code::Internal, "{path}");
+            let info = tonic_types::StatusExt::get_details_error_info(&status).expect("an ErrorInfo");
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INTERNAL", "gitmoor.dev"));
+            assert!(answer.headers().contains_key(REQUEST_ID));
+            assert!(!status.message().contains(path), "what a panic says is nobody's to read");
+            drop(answer);
+            let next = call("/fine").await;
+            assert!(Status::from_header_map(next.headers()).is_none(), "the next call works");
+        }
+    }
+
     #[test]
     fn s22_a_request_id_that_is_not_safe_is_replaced() {
         let id = |text: &'static str| {

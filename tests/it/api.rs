@@ -1,7 +1,9 @@
 //! The service over its real gRPC surface.
 
+mod between;
 mod editing;
 mod expiry;
+mod findings;
 mod fixture;
 mod hostile;
 mod listing;

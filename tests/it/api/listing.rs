@@ -255,3 +255,29 @@ async fn providers_tell_what_a_form_is_built_from() {
         assert_eq!(refusal.reason, "INVALID_FIELDS", "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn a_page_ends_before_its_message_grows_too_large_for_a_client() {
+    let (forge, app) = started().await;
+    let note = "n".repeat(4_096);
+    let mut expected = Vec::new();
+    for index in 0..24 {
+        let mut connection = gitlab(&forge).asleep(&format!("x-{index}"));
+        connection.annotations = (0..60).map(|key| (format!("key-{key}"), note.clone())).collect();
+        expected.push(app.create(connection).await.expect("created").name);
+    }
+    let mut request = v1::ListConnectionsRequest { page_size: 500, ..all() };
+    let (mut found, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = list(&app, request.clone()).await.expect("a page that a client takes");
+        assert!(!page.connections.is_empty(), "each page leads on");
+        found.extend(page.connections.into_iter().map(|connection| connection.name));
+        pages += 1;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(found, expected, "nothing twice, nothing lost");
+    assert!(pages > 1, "more than 5 MB is no one message");
+}

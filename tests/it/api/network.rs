@@ -1,15 +1,22 @@
 //! The way to the provider: links, redirects, authorities, deadlines, callers that go away.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use gitmoor::proto::v1;
 use gitmoor::proto::v1::check_result::Check;
-use tonic::{Code, Request};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tonic::{Code, Request, Status};
 
 use super::fixture::{check, gitlab, sides, started};
 use crate::support::app::{Refused, TestApp, connection, refused};
 use crate::support::forge::{AzureConfig, Fault, Forge, ForgeConfig, GitlabConfig, gitlab_tokens};
+
+const LIST_PROVIDERS: &str = "/gitmoor.v1.ConnectionService/ListProviders";
 
 /// Waits for something that another task is about to do; a test that waits in vain ends here.
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -324,4 +331,39 @@ async fn g10_a_call_beyond_the_bound_is_shed_with_a_time_to_wait() {
     let address = app.address;
     app.stop().await.expect("a clean stop");
     tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");
+}
+
+#[tokio::test]
+async fn g03_a_call_that_never_ends_its_request_ends_by_its_deadline_and_frees_its_place() {
+    let app = TestApp::new().max_calls(1).start().await;
+    let socket = tokio::net::TcpStream::connect(app.address).await.expect("the service listens");
+    let (mut client, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(socket))
+        .await
+        .expect("a connection");
+    let driver = tokio::spawn(connection);
+    // The head of a message of a hundred bytes, a few of them, or not even that; then silence.
+    for begun in [&b""[..], &[0, 0, 0, 0, 100], &[0, 0, 0, 0, 100, 10, 5]] {
+        let first = (!begun.is_empty()).then(|| Ok::<_, Infallible>(Frame::data(Bytes::from_static(begun))));
+        let body = StreamBody::new(stream::iter(first).chain(stream::pending()));
+        let request = http::Request::post(format!("http://{}{LIST_PROVIDERS}", app.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", "300m")
+            .body(body)
+            .expect("a request");
+        let answer = tokio::time::timeout(Duration::from_secs(30), client.send_request(request));
+        let answer = answer.await.expect("the service does not wait for ever").expect("an answer");
+        let status = Status::from_header_map(answer.headers()).expect("a status in the head");
+        let refusal = Refused::from(&status);
+        assert_eq!((refusal.code, refusal.reason.as_str()), (Code::DeadlineExceeded, "PROVIDER_TIMEOUT"));
+        drop(answer);
+        let patient = async {
+            while app.connections().list_providers(v1::ListProvidersRequest {}).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), patient).await.expect("its place is free again");
+    }
+    driver.abort();
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use super::fixture::{Side, all_pages, azure, gitlab, sides, started};
-use crate::support::app::{TestApp, refused};
+use crate::support::app::{Refused, TestApp, refused};
 use crate::support::forge::{AzureConfig, Forge, ForgeConfig, GitlabConfig, gitlab_tokens};
 
 /// What the forge itself answers, over a plain socket: the rows by id and full name.
@@ -404,5 +404,122 @@ async fn namespaces_are_paged_and_searched() {
             .cloned()
             .collect();
         assert_eq!(found.namespaces, expected, "{part}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_used_with_another_page_size_neither_repeats_nor_loses_a_row() {
+    let (forge, app) = started().await;
+    for side in sides(&forge) {
+        let created = app.create(side.connection("x")).await.expect("created");
+        let repositories = |page_size, page_token| v1::ListRepositoriesRequest {
+            parent: created.name.clone(),
+            include_archived: true,
+            page_size,
+            page_token,
+            ..Default::default()
+        };
+        let namespaces = |page_size, page_token| v1::ListNamespacesRequest {
+            parent: created.name.clone(),
+            page_size,
+            page_token,
+            ..Default::default()
+        };
+        let whole = app.repositories_of(repositories(100, String::new())).await.expect("a page");
+        assert_eq!(whole.next_page_token, "");
+        for sizes in [[7, 3, 5, 1], [1, 9, 2, 4], [2, 100, 1, 1]] {
+            let (mut rows, mut token) = (Vec::new(), String::new());
+            for size in sizes.into_iter().cycle().take(1_000) {
+                let page = app.repositories_of(repositories(size, token)).await.expect("a page");
+                assert!(page.repositories.len() <= size as usize);
+                rows.extend(page.repositories);
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(token, "", "the listing has an end");
+            assert_eq!(rows, whole.repositories, "{} by {sizes:?}", side.provider);
+        }
+
+        let list = async |size, token| {
+            let page = app.repositories().list_namespaces(namespaces(size, token)).await;
+            page.expect("a page").into_inner()
+        };
+        let whole = list(100, String::new()).await;
+        assert_eq!(whole.next_page_token, "");
+        for sizes in [[3, 2, 4, 1], [1, 3, 2, 2], [2, 100, 1, 1]] {
+            let (mut rows, mut token) = (Vec::new(), String::new());
+            for size in sizes.into_iter().cycle().take(1_000) {
+                let page = list(size, token).await;
+                assert!(page.namespaces.len() <= size as usize);
+                rows.extend(page.namespaces);
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(token, "", "the listing has an end");
+            assert_eq!(rows, whole.namespaces, "{} by {sizes:?}", side.provider);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_min_permission_that_nobody_has_is_refused() {
+    let (forge, app) = started().await;
+    for side in sides(&forge) {
+        let created = app.create(side.connection("x")).await.expect("created");
+        forge.forget_requests();
+        for unknown in [v1::Permission::Unknown as i32, 99, -1] {
+            let pages = v1::ListRepositoriesRequest {
+                parent: created.name.clone(),
+                min_permission: unknown,
+                ..Default::default()
+            };
+            let stream = v1::StreamRepositoriesRequest {
+                parent: created.name.clone(),
+                min_permission: unknown,
+                ..Default::default()
+            };
+            for attempt in [
+                app.repositories_of(pages).await.map(drop),
+                app.repositories().stream_repositories(stream).await.map(drop),
+            ] {
+                let refusal = refused(attempt);
+                assert_eq!(
+                    (refusal.code, refusal.reason.as_str()),
+                    (Code::InvalidArgument, "INVALID_FIELDS")
+                );
+                assert_eq!(refusal.violations, [("min_permission".to_owned(), "UNKNOWN_VALUE".to_owned())]);
+            }
+        }
+        assert!(forge.requests().is_empty(), "told before the provider is asked");
+    }
+}
+
+#[tokio::test]
+async fn a_pasted_url_with_a_password_is_refused_and_not_echoed() {
+    const PASSWORD: &str = "hunter2-correct-horse";
+    let (forge, app) = started().await;
+    for side in sides(&forge) {
+        let created = app.create(side.connection("x")).await.expect("created");
+        let row = app.stream(&created.name).await.expect("a stream").remove(0);
+        let (scheme, rest) = row.clone_https_url.split_once("://").expect("a URL");
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        let pasted = format!("{scheme}://casey:{PASSWORD}@{host}");
+        forge.forget_requests();
+        for (selector, field, reason) in [
+            (Selector::CloneUrl(pasted.clone()), "clone_url", "URL_USERINFO_FORBIDDEN"),
+            (Selector::FullName(pasted.clone()), "full_name", "MALFORMED"),
+        ] {
+            let status = app.lookup(&created.name, selector).await.expect_err("must be refused");
+            let refusal = Refused::from(&status);
+            assert_eq!((refusal.code, refusal.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELDS"));
+            assert_eq!(refusal.violations, [(field.to_owned(), reason.to_owned())]);
+            let told = format!("{status:?} {}", String::from_utf8_lossy(status.details()));
+            assert!(!told.contains(PASSWORD), "{told}");
+        }
+        assert!(forge.requests().is_empty(), "told before the provider is asked");
     }
 }
