@@ -412,56 +412,56 @@ async fn a_token_used_with_another_page_size_neither_repeats_nor_loses_a_row() {
     let (forge, app) = started().await;
     for side in sides(&forge) {
         let created = app.create(side.connection("x")).await.expect("created");
-        let repositories = |page_size, page_token| v1::ListRepositoriesRequest {
-            parent: created.name.clone(),
-            include_archived: true,
-            page_size,
-            page_token,
-            ..Default::default()
-        };
-        let namespaces = |page_size, page_token| v1::ListNamespacesRequest {
-            parent: created.name.clone(),
-            page_size,
-            page_token,
-            ..Default::default()
-        };
-        let whole = app.repositories_of(repositories(100, String::new())).await.expect("a page");
-        assert_eq!(whole.next_page_token, "");
-        for sizes in [[7, 3, 5, 1], [1, 9, 2, 4], [2, 100, 1, 1]] {
-            let (mut rows, mut token) = (Vec::new(), String::new());
-            for size in sizes.into_iter().cycle().take(1_000) {
-                let page = app.repositories_of(repositories(size, token)).await.expect("a page");
-                assert!(page.repositories.len() <= size as usize);
-                rows.extend(page.repositories);
-                token = page.next_page_token;
-                if token.is_empty() {
-                    break;
-                }
-            }
-            assert_eq!(token, "", "the listing has an end");
-            assert_eq!(rows, whole.repositories, "{} by {sizes:?}", side.provider);
+        // What a filter leaves out lets a page of the answer end within a page of the provider.
+        for query in ["", "e", "a", "o", "1"] {
+            let repositories = async |page_size, page_token| {
+                let request = v1::ListRepositoriesRequest {
+                    parent: created.name.clone(),
+                    include_archived: true,
+                    query: query.into(),
+                    page_size,
+                    page_token,
+                    ..Default::default()
+                };
+                let page = app.repositories_of(request).await.expect("a page");
+                (page.repositories, page.next_page_token)
+            };
+            assert_sizes_may_alternate(repositories, &format!("{} {query:?}", side.provider)).await;
+            let namespaces = async |page_size, page_token| {
+                let request = v1::ListNamespacesRequest {
+                    parent: created.name.clone(),
+                    query: query.into(),
+                    page_size,
+                    page_token,
+                };
+                let page = app.repositories().list_namespaces(request).await.expect("a page").into_inner();
+                (page.namespaces, page.next_page_token)
+            };
+            assert_sizes_may_alternate(namespaces, &format!("{} {query:?}", side.provider)).await;
         }
+    }
+}
 
-        let list = async |size, token| {
-            let page = app.repositories().list_namespaces(namespaces(size, token)).await;
-            page.expect("a page").into_inner()
-        };
-        let whole = list(100, String::new()).await;
-        assert_eq!(whole.next_page_token, "");
-        for sizes in [[3, 2, 4, 1], [1, 3, 2, 2], [2, 100, 1, 1]] {
-            let (mut rows, mut token) = (Vec::new(), String::new());
-            for size in sizes.into_iter().cycle().take(1_000) {
-                let page = list(size, token).await;
-                assert!(page.namespaces.len() <= size as usize);
-                rows.extend(page.namespaces);
-                token = page.next_page_token;
-                if token.is_empty() {
-                    break;
-                }
+/// Asserts that pages of changing sizes join to the one large page.
+async fn assert_sizes_may_alternate<T: PartialEq + std::fmt::Debug>(
+    list: impl AsyncFn(i32, String) -> (Vec<T>, String),
+    what: &str,
+) {
+    let (whole, token) = list(100, String::new()).await;
+    assert_eq!(token, "", "{what}: a forge this small fits a page");
+    for sizes in [[7, 3, 5, 1], [1, 9, 2, 4], [2, 100, 1, 1]] {
+        let (mut rows, mut token) = (Vec::new(), String::new());
+        for size in sizes.into_iter().cycle().take(1_000) {
+            let (page, next) = list(size, token).await;
+            assert!(page.len() <= usize::try_from(size).expect("positive"), "{what}");
+            rows.extend(page);
+            token = next;
+            if token.is_empty() {
+                break;
             }
-            assert_eq!(token, "", "the listing has an end");
-            assert_eq!(rows, whole.namespaces, "{} by {sizes:?}", side.provider);
         }
+        assert_eq!(token, "", "{what}: the listing has an end");
+        assert_eq!(rows, whole, "{what} by {sizes:?}");
     }
 }
 
