@@ -30,11 +30,11 @@ use gitmoor::proto::v1::connection_service_client::ConnectionServiceClient;
 use gitmoor::proto::v1::connection_service_server::{ConnectionService, ConnectionServiceServer};
 use gitmoor::proto::v1::repository_service_client::RepositoryServiceClient;
 use gitmoor::seal::KeyFile;
-use gitmoor::store::{Change, Store as _};
+use gitmoor::store::{Change, Remembered, Store as _};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -208,7 +208,8 @@ impl Bench {
                 [
                     insert(&record),
                     Change::Append(event(TENANT, &label)),
-                    Change::Remember(remembered(TENANT, &label)),
+                    // Old ones would be forgotten while something else is measured.
+                    Change::Remember(Remembered { time: SystemClock.now(), ..remembered(TENANT, &label) }),
                 ]
             });
             store.commit(changes.collect()).await.expect("stored");
@@ -506,10 +507,11 @@ async fn serve_echo() {
     let answer = v1::Connection::decode(answer.as_slice()).expect("a connection");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address"));
+    // As in the service: without it, an answer waits for the acknowledgement of the one before.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let served = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .add_service(ConnectionServiceServer::new(Echo(answer)))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(incoming);
     served.await.expect("it serves");
 }
 
