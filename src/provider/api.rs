@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use memchr::memchr2;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use url::Url;
@@ -242,21 +243,11 @@ impl Answer {
 /// Bounds the nesting and the number of values before a parser builds anything.
 fn check_shape(body: &[u8]) -> Result<(), &'static str> {
     let (mut depth, mut values) = (0_usize, 0_usize);
-    let mut bytes = body.iter();
-    while let Some(byte) = bytes.next() {
+    let mut at = 0;
+    while let Some(byte) = body.get(at) {
+        at += 1;
         match byte {
-            b'"' => {
-                // Skips the string; an escaped character can be a quotation mark.
-                while let Some(inner) = bytes.next() {
-                    match inner {
-                        b'\\' => {
-                            bytes.next();
-                        }
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
-            }
+            b'"' => at = after_string(body, at),
             b'[' | b'{' => {
                 depth += 1;
                 values += 1;
@@ -273,6 +264,19 @@ fn check_shape(body: &[u8]) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// Where a string that began before `at` is over. Most bytes of an answer stand in strings, so they are leapt over.
+fn after_string(body: &[u8], mut at: usize) -> usize {
+    while let Some(skip) = body.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += skip;
+        if body[at] == b'"' {
+            return at + 1;
+        }
+        // What is escaped can be a quotation mark.
+        at += 2;
+    }
+    body.len()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use memchr::memchr2;
 
 /// Shorter texts are not masked: they are no provider's token (the shortest have 20 characters), and would
 /// hit words and numbers of honest answers.
@@ -57,7 +58,7 @@ fn places(text: &[u8], secret: &[u8]) -> Vec<(usize, usize)> {
     let Some(&first) = secret.first() else { return found };
     let mut at = 0;
     // Only a byte that can begin the secret is looked at more closely.
-    while let Some(skip) = text[at..].iter().position(|byte| *byte == first || *byte == b'\\') {
+    while let Some(skip) = memchr2(first, b'\\', &text[at..]) {
         let start = at + skip;
         if let Some(end) = end_of(text, start, secret) {
             found.push((start, end));

@@ -1,7 +1,8 @@
 //! GitLab's JSON, and what it means here.
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use url::Url;
@@ -90,18 +91,11 @@ struct Links {
 fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
-    T: Deserialize<'de>,
+    T: DeserializeOwned,
 {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either<T> {
-        Known(T),
-        Other(IgnoredAny),
-    }
-    Ok(match Option::<Either<T>>::deserialize(deserializer)? {
-        Some(Either::Known(value)) => Some(value),
-        Some(Either::Other(_)) | None => None,
-    })
+    // As raw text first: an untagged enum would keep a copy of every member, for every row.
+    let raw = Option::<&'de RawValue>::deserialize(deserializer)?;
+    Ok(raw.and_then(|raw| serde_json::from_str(raw.get()).ok()))
 }
 
 /// The rows of a listing.

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use gitmoor::domain::connection::ConnectionRecord;
 use gitmoor::store::sled::{OpenError, SledStore};
@@ -111,12 +112,24 @@ async fn a_log_that_is_gone_is_refused_and_not_made_anew() {
     assert!(!log.exists());
 }
 
+/// The files as sled sees them. The threads of a store that was dropped let go of them a moment later.
+fn raw_sled(path: &Path) -> sled::Db {
+    for _ in 0..500 {
+        match sled::open(path) {
+            Ok(raw) => return raw,
+            Err(sled::Error::Io(_)) => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the files are still held after five seconds")
+}
+
 #[tokio::test]
 async fn a_row_that_is_gone_is_noticed_at_the_start() {
     for kind in [b'c', b'n', b'i', b'e', b's', b'm'] {
         let directory = tempfile::tempdir().expect("a directory");
         fill(directory.path()).await;
-        let raw = sled::open(directory.path()).expect("opens");
+        let raw = raw_sled(directory.path());
         let (key, _) = raw.scan_prefix([kind]).next_back().expect("a row").expect("readable");
         raw.remove(key).expect("removed");
         drop(raw);
@@ -129,7 +142,7 @@ async fn a_row_that_is_gone_is_noticed_at_the_start() {
 async fn an_event_that_is_gone_is_noticed_when_read() {
     let directory = tempfile::tempdir().expect("a directory");
     fill(directory.path()).await;
-    let raw = sled::open(directory.path()).expect("opens");
+    let raw = raw_sled(directory.path());
     let (key, _) = raw.scan_prefix(b"e").nth(5).expect("a row").expect("readable");
     raw.remove(key).expect("removed");
     drop(raw);
@@ -144,7 +157,7 @@ async fn an_event_that_is_gone_is_noticed_when_read() {
 async fn one_unreadable_record_does_not_stop_the_others() {
     let directory = tempfile::tempdir().expect("a directory");
     let wanted = fill(directory.path()).await;
-    let raw = sled::open(directory.path()).expect("opens");
+    let raw = raw_sled(directory.path());
     let (key, bytes) = raw.scan_prefix(b"c").nth(3).expect("a row").expect("readable");
     let mut damaged = bytes.to_vec();
     damaged[20] ^= 1;
@@ -204,7 +217,7 @@ async fn k03_an_older_copy_of_the_whole_directory_opens() {
 async fn k06_a_layout_of_the_future_is_refused_by_name() {
     let directory = tempfile::tempdir().expect("a directory");
     fill(directory.path()).await;
-    let raw = sled::open(directory.path()).expect("opens");
+    let raw = raw_sled(directory.path());
     let mut row = vec![7, 0xff];
     row.extend_from_slice(&crc32fast::hash(&[b"m".as_slice(), &row].concat()).to_le_bytes());
     raw.insert(b"m", row).expect("written");
