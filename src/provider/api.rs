@@ -1,7 +1,7 @@
 //! JSON over HTTP for the drivers: building a request below the endpoint, reading a bounded answer.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderName};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use memchr::memchr2;
 use serde::de::DeserializeOwned;
@@ -123,12 +123,6 @@ impl Call<'_> {
     /// Adds one parameter to the query.
     pub fn query(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.url.query_pairs_mut().append_pair(name, value.as_ref());
-        self
-    }
-
-    /// Sets a header.
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
         self
     }
 

@@ -26,8 +26,6 @@ const MAX_PAGE_SIZE: usize = 100;
 const MAX_CALLS_PER_PAGE: usize = 20;
 /// How long one step of a stream may take, retries included.
 const STREAM_STEP: Duration = Duration::from_secs(60);
-/// How long a stream may take in all.
-pub const STREAM_TOTAL: Duration = Duration::from_secs(3_600);
 
 /// Which repositories are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -123,8 +123,7 @@ impl Connections {
         let supplied = edit.credential.and_then(|found| {
             draft::credential(Some(provider), found, "connection.credential", &mut violations)
         });
-        let stays =
-            !moves || endpoints.iter().any(|endpoint| api_url_text(endpoint) == before.effective_api_url);
+        let stays = endpoints.iter().any(|endpoint| api_url_text(endpoint) == before.effective_api_url);
         if supplied.is_some() && !moves {
             violations.push(use_replace_credential());
         }
