@@ -8,6 +8,7 @@ pub mod connection;
 pub mod credential;
 pub mod event;
 pub mod page;
+pub mod refs;
 pub mod repository;
 pub mod timestamp;
 pub mod verification;

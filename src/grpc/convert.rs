@@ -3,5 +3,5 @@
 mod decode;
 mod encode;
 
-pub(super) use decode::{credential_draft, draft, edit, min_permission, page_size};
-pub(super) use encode::{connection, namespace, provider, report, repository, time, warning};
+pub(super) use decode::{credential_draft, draft, edit, min_permission, page_size, ref_type};
+pub(super) use encode::{connection, git_ref, namespace, provider, report, repository, time, warning};

@@ -127,6 +127,24 @@ impl RepositoryHandlers {
         Ok(convert::repository(&name, repository))
     }
 
+    async fn refs(&self, request: Request<v1::ListRefsRequest>) -> Result<v1::ListRefsResponse, Error> {
+        let (context, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let found = names::repository("parent", &message.parent, &mut violations);
+        let kind = convert::ref_type(message.r#type, &mut violations);
+        check_text("query", &message.query, &mut violations);
+        let size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
+        let token = std::mem::take(&mut message.page_token);
+        violations.finish()?;
+        let (name, id) = checked(found)?;
+        let page = PageRequest { size, token, binding: Binding(content("ListRefs", &message)) };
+        let listing = self.repositories.refs(&context, &name, &id, kind, message.query, page).await?;
+        Ok(v1::ListRefsResponse {
+            refs: listing.rows.into_iter().map(convert::git_ref).collect(),
+            next_page_token: listing.next_page_token,
+        })
+    }
+
     async fn lookup(&self, request: Request<v1::LookupRepositoryRequest>) -> Result<v1::Repository, Error> {
         let (context, message) = open(request)?;
         let mut violations = Violations::default();
@@ -204,6 +222,13 @@ impl RepositoryService for RepositoryHandlers {
         request: Request<v1::LookupRepositoryRequest>,
     ) -> Result<Response<v1::Repository>, Status> {
         self.lookup(request).await.map(Response::new).map_err(status::of)
+    }
+
+    async fn list_refs(
+        &self,
+        request: Request<v1::ListRefsRequest>,
+    ) -> Result<Response<v1::ListRefsResponse>, Status> {
+        self.refs(request).await.map(Response::new).map_err(status::of)
     }
 }
 

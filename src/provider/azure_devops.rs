@@ -7,6 +7,7 @@
 
 mod inspect;
 mod list;
+mod refs;
 mod rows;
 mod url;
 mod wire;
@@ -25,12 +26,13 @@ use self::wire::{fetch_as_somebody, identified, is_marked};
 use super::api::Api;
 use super::{
     About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
-    ProviderError, Walk,
+    ProviderError, RefList, Walk,
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
 use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind};
 use crate::domain::page::{Cursor, Page};
+use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 
@@ -206,6 +208,16 @@ impl Provider for AzureDevOps {
             return Err(ProviderError::NotFound);
         }
         by_name(api, &project, &name).await
+    }
+
+    async fn refs(
+        &self,
+        api: &Api,
+        repository: &str,
+        list: &RefList,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Ref>, ProviderError> {
+        refs::refs(api, repository, list, at).await
     }
 }
 

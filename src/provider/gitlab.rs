@@ -9,6 +9,7 @@ mod inspect;
 mod interview;
 mod listing;
 mod lookup;
+mod refs;
 mod refusal;
 mod rows;
 
@@ -22,12 +23,13 @@ use zeroize::Zeroizing;
 use super::api::Api;
 use super::{
     About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
-    ProviderError,
+    ProviderError, RefList,
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
 use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind, ResourceType};
 use crate::domain::page::{Cursor, Page};
+use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 
@@ -177,6 +179,16 @@ impl Provider for Gitlab {
 
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
         lookup::find(api, what).await
+    }
+
+    async fn refs(
+        &self,
+        api: &Api,
+        repository: &str,
+        list: &RefList,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Ref>, ProviderError> {
+        refs::refs(api, repository, list, at).await
     }
 }
 

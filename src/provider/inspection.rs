@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::credential::looks_like_token;
+use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::verification::{Check, CheckResult};
 
@@ -155,6 +156,17 @@ pub(crate) fn clean_namespace(mut row: Namespace) -> Namespace {
     strip_for_people(&mut row.display_name);
     strip(&mut row.web_url);
     row
+}
+
+/// A row as every driver gives it; `None` if its name is none that git allows (empty, or with control characters). A
+/// commit id that is no hash of git's is left out.
+pub(crate) fn clean_ref(mut row: Ref) -> Option<Ref> {
+    let is_hash =
+        matches!(row.commit_id.len(), 40 | 64) && row.commit_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hash {
+        row.commit_id.clear();
+    }
+    Some(row).filter(|row| !row.name.is_empty() && !row.name.chars().any(char::is_control))
 }
 
 fn strip(text: &mut String) {

@@ -15,6 +15,7 @@ use crate::domain::credential::{
     Account, Capabilities, CapabilityType, Credential, CredentialKind, ExpireTimeSource,
 };
 use crate::domain::page::{Cursor, Page};
+use crate::domain::refs::{Ref, RefKind};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::CheckResult;
@@ -130,6 +131,23 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// [`ProviderError::NotFound`] if the token sees none there, or the clone URL is of another host; see
     /// [`ProviderError`].
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError>;
+
+    /// One page of the branches or tags of the repository of that stable id; `at` is `None` for the first one. The
+    /// answer has at most one following cursor and about `list.page_size` rows.
+    ///
+    /// The query is a hint: a driver searches at the provider where that finds every wanted ref, and [`RefList::keeps`]
+    /// decides for each row afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::repository`].
+    async fn refs(
+        &self,
+        api: &Api,
+        repository: &str,
+        list: &RefList,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Ref>, ProviderError>;
 }
 
 /// Whether a provider answers at a place.
@@ -279,6 +297,25 @@ impl List {
     #[must_use]
     pub fn keeps_namespace(&self, namespace: &Namespace) -> bool {
         self.query.is_empty() || contains_ignoring_case(&namespace.full_path, &self.query)
+    }
+}
+
+/// Which refs are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefList {
+    /// Branches or tags.
+    pub kind: RefKind,
+    /// Case-insensitive substring of the name; empty for all.
+    pub query: String,
+    /// How many rows a page should have.
+    pub page_size: usize,
+}
+
+impl RefList {
+    /// Whether a row belongs to the listing, whatever the provider searched.
+    #[must_use]
+    pub fn keeps(&self, row: &Ref) -> bool {
+        self.query.is_empty() || contains_ignoring_case(&row.name, &self.query)
     }
 }
 

@@ -12,10 +12,11 @@ use super::{Context, Core, Reach};
 use crate::domain::connection::{ConnectionName, ConnectionRecord, Scope};
 use crate::domain::credential::looks_like_token;
 use crate::domain::page::{Cursor, Page, Warning};
+use crate::domain::refs::{Ref, RefKind};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::provider::api::Api;
 use crate::provider::session::Pages;
-use crate::provider::{About, List, Lookup, ProviderError, Walk};
+use crate::provider::{About, List, Lookup, ProviderError, RefList, Walk};
 
 /// Rows of one page where the caller names no number.
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -113,7 +114,10 @@ impl Repositories {
                 },
                 |at, page_size| {
                     let (reach, list) = (&reach, List { page_size, ..list.clone() });
-                    async move { reach.provider.repositories(&reach.api, &list, at.as_ref()).await }
+                    async move {
+                        let page = reach.provider.repositories(&reach.api, &list, at.as_ref()).await;
+                        page.map_err(|error| reach.failed(error))
+                    }
                 },
             )
             .await?;
@@ -143,7 +147,42 @@ impl Repositories {
             |row| list.keeps_namespace(row),
             |at, page_size| {
                 let (reach, list) = (&reach, List { page_size, ..list.clone() });
-                async move { reach.provider.namespaces(&reach.api, &list, at.as_ref()).await }
+                async move {
+                    let page = reach.provider.namespaces(&reach.api, &list, at.as_ref()).await;
+                    page.map_err(|error| reach.failed(error))
+                }
+            },
+        )
+        .await
+    }
+
+    /// One page of the branches or tags of the repository of that stable id; short or empty as [`Self::list`] says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`], and [`Error::PageTokenInvalid`].
+    pub async fn refs(
+        &self,
+        context: &Context,
+        name: &ConnectionName,
+        id: &str,
+        kind: RefKind,
+        query: String,
+        page: PageRequest,
+    ) -> Result<Listing<Ref>, Error> {
+        let reach = self.0.reach(name, context.deadline).await?;
+        let list = RefList { kind, query, page_size: MAX_PAGE_SIZE };
+        self.walk(
+            page,
+            context.deadline,
+            &reach,
+            |row| list.keeps(row),
+            |at, page_size| {
+                let (reach, list) = (&reach, RefList { page_size, ..list.clone() });
+                async move {
+                    let page = reach.provider.refs(&reach.api, id, &list, at.as_ref()).await;
+                    page.map_err(|error| about_repository(error, reach, id))
+                }
             },
         )
         .await
@@ -160,7 +199,7 @@ impl Repositories {
         fetch: impl Fn(Option<Cursor>, usize) -> Fut,
     ) -> Result<Listing<T>, Error>
     where
-        Fut: Future<Output = Result<Page<T>, ProviderError>>,
+        Fut: Future<Output = Result<Page<T>, Error>>,
     {
         let core = &*self.0;
         let now = core.clock.now();
@@ -174,7 +213,7 @@ impl Repositories {
         let half_time = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         let mut listing = Listing { rows: Vec::new(), next_page_token: String::new(), warnings: Vec::new() };
         for call in 1.. {
-            let found = fetch(at.cursor.clone(), at.size).await.map_err(|error| reach.failed(error))?;
+            let found = fetch(at.cursor.clone(), at.size).await?;
             listing.warnings.extend(found.warnings);
             let rows = found.items.len();
             let mut cut = None;

@@ -12,13 +12,16 @@ use gitmoor::domain::base_url::BaseUrl;
 use gitmoor::domain::connection::Scope;
 use gitmoor::domain::credential::{Capability, CapabilityType, Credential, CredentialForm, Secret};
 use gitmoor::domain::page::{Page, Warning};
+use gitmoor::domain::refs::RefKind;
 use gitmoor::domain::repository::{NamespaceKind, Permission, Repository, Visibility};
 use gitmoor::domain::verification::{Check, CheckResult, Outcome};
 use gitmoor::outbound::{AllowRule, Outbound, OutboundConfig, Target};
 use gitmoor::provider::api::Api;
 use gitmoor::provider::azure_devops::AzureDevOps;
 use gitmoor::provider::session::Pages;
-use gitmoor::provider::{Inspection, List, Lookup, Presence, Provider, ProviderError, RejectionCause, Walk};
+use gitmoor::provider::{
+    Inspection, List, Lookup, Presence, Provider, ProviderError, RefList, RejectionCause, Walk,
+};
 
 use crate::support::forge::{AzureConfig, Fault, Forge, ForgeConfig, azure_tokens as tokens};
 use crate::support::openapi::Description;
@@ -389,6 +392,13 @@ async fn every_request_is_in_the_official_description() {
             .await
             .expect("a page");
         AzureDevOps.repository(&api, &rows[0].provider_id).await.expect("a repository");
+        for (kind, query) in [(RefKind::Branch, ""), (RefKind::Tag, ""), (RefKind::Branch, "2.0")] {
+            let wanted = RefList { kind, query: query.to_owned(), page_size: 5 };
+            let first = AzureDevOps.refs(&api, &rows[0].provider_id, &wanted, None).await.expect("a page");
+            if let Some(next) = first.next.first() {
+                AzureDevOps.refs(&api, &rows[0].provider_id, &wanted, Some(next)).await.expect("a page");
+            }
+        }
         AzureDevOps.lookup(&api, &Lookup::FullName(rows[0].full_name.clone())).await.expect("a repository");
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/providers/azure-devops/openapi");

@@ -10,13 +10,16 @@ use gitmoor::domain::credential::{
     Capability, CapabilityType, Credential, CredentialForm, ExpireTimeSource, Secret,
 };
 use gitmoor::domain::page::{Cursor, Page};
+use gitmoor::domain::refs::RefKind;
 use gitmoor::domain::repository::{NamespaceKind, Permission, Repository};
 use gitmoor::domain::verification::{Check, CheckResult, Outcome};
 use gitmoor::outbound::{AllowRule, Outbound, OutboundConfig, Target};
 use gitmoor::provider::api::Api;
 use gitmoor::provider::gitlab::Gitlab;
 use gitmoor::provider::session::Pages;
-use gitmoor::provider::{Inspection, List, Lookup, Presence, Provider, ProviderError, RejectionCause, Walk};
+use gitmoor::provider::{
+    Inspection, List, Lookup, Presence, Provider, ProviderError, RefList, RejectionCause, Walk,
+};
 use http::HeaderMap;
 use tokio::time::Instant;
 use url::Url;
@@ -735,6 +738,35 @@ async fn a_proxy_that_decodes_slashes_is_got_around() {
     assert_eq!(missing, Err(ProviderError::NotFound));
 }
 
+// --- refs ---
+
+#[tokio::test]
+async fn a_tag_that_went_away_ends_the_listing_that_stood_there() {
+    let setup = Setup::small().await;
+    let id = setup.rows(&list(Walk::Chain)).await.expect("rows")[0].provider_id.clone();
+    let tags = RefList { kind: RefKind::Tag, query: String::new(), page_size: 5 };
+    let api = setup.api(tokens::GOOD);
+    let gone = Cursor("a:v0.removed".to_owned());
+    let outcome = setup.driver().refs(&api, &id, &tags, Some(&gone)).await;
+    assert!(matches!(outcome, Err(ProviderError::Failed { status: Some(422), .. })), "{outcome:?}");
+    // A branch that went away leaves no gap: the names behind its own follow.
+    let branches = RefList { kind: RefKind::Branch, ..tags };
+    let gone = Cursor("a:feature/00003x".to_owned());
+    let page = setup.driver().refs(&api, &id, &branches, Some(&gone)).await.expect("a page");
+    assert_eq!(page.items[0].name, "feature/00004");
+}
+
+#[tokio::test]
+async fn an_empty_project_and_hidden_code_have_no_refs() {
+    let setup = Setup::small().await;
+    let rows = setup.rows(&list(Walk::Chain)).await.expect("rows");
+    let empty = rows.iter().find(|row| row.default_branch.is_none()).expect("an empty project");
+    let branches = RefList { kind: RefKind::Branch, query: String::new(), page_size: 5 };
+    let api = setup.api(tokens::GOOD);
+    let page = setup.driver().refs(&api, &empty.provider_id, &branches, None).await;
+    assert_eq!(page, Ok(Page::last(Vec::new())));
+}
+
 // --- what is sent ---
 
 #[tokio::test]
@@ -752,7 +784,7 @@ async fn every_request_is_one_that_gitlab_describes() {
         min_permission: Permission::Read,
         ..list(Walk::Fan)
     };
-    setup.rows(&all).await.expect("rows");
+    let rows = setup.rows(&all).await.expect("rows");
     setup.rows(&List { page_size: 100, walk: Walk::Chain, ..all }).await.expect("rows");
     for token in [tokens::GOOD, tokens::SECOND, tokens::OAUTH] {
         setup.inspect(token).await;
@@ -763,6 +795,14 @@ async fn every_request_is_one_that_gitlab_describes() {
     setup.driver().answers(&api).await.expect("an answer");
     for path in ["acme/website", "acme/nothing", "acme/old-website"] {
         let _ = setup.lookup(Lookup::FullName(path.to_owned())).await;
+    }
+    let id = rows.last().expect("a project").provider_id.clone();
+    for (kind, query) in
+        [RefKind::Branch, RefKind::Tag].into_iter().flat_map(|kind| [(kind, ""), (kind, "0")])
+    {
+        let wanted = RefList { kind, query: query.to_owned(), page_size: 5 };
+        let first = setup.driver().refs(&api, &id, &wanted, None).await.expect("a page");
+        setup.driver().refs(&api, &id, &wanted, first.next.first()).await.expect("a page");
     }
     let description =
         Description::read(include_str!("../fixtures/providers/gitlab/openapi/gitlab.trimmed.json"));

@@ -195,6 +195,123 @@ async fn an_account_without_repositories_lists_as_empty() {
     }
 }
 
+/// All refs of a repository, read in pages.
+async fn refs(app: &Running, parent: &str, kind: v1::RefType, query: &str, page_size: i32) -> Vec<v1::Ref> {
+    let mut request = v1::ListRefsRequest {
+        parent: parent.to_owned(),
+        r#type: kind as i32,
+        query: query.to_owned(),
+        page_size,
+        ..Default::default()
+    };
+    let mut rows = Vec::new();
+    for _ in 0..1_000 {
+        let page = app.repositories().list_refs(request.clone()).await.expect("a page").into_inner();
+        rows.extend(page.refs);
+        if page.next_page_token.is_empty() {
+            return rows;
+        }
+        request.page_token = page.next_page_token;
+    }
+    panic!("the pages never end");
+}
+
+/// A repository with code.
+async fn with_code(app: &Running, parent: &str) -> String {
+    let rows = app.stream(parent).await.expect("a stream");
+    let row = rows.into_iter().find(|row| row.default_branch == "main" && !row.disabled);
+    row.expect("a repository with a default branch").name
+}
+
+#[tokio::test]
+async fn branches_and_tags_come_in_pages_with_their_commits() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    for (about, subject) in all() {
+        let id = about.id;
+        let made = connected(&app, &forge, about, &subject).await;
+        let parent = with_code(&app, &made.name).await;
+        let branches = refs(&app, &parent, v1::RefType::Unspecified, "", 100).await;
+        assert_eq!(branches.len(), 30, "{id}");
+        assert!(branches.iter().all(|row| row.r#type() == v1::RefType::Branch), "{id}");
+        for name in ["main", "feature/gr\u{fc}n", "feature/00007", "Hotfix/Login"] {
+            let row = branches.iter().find(|row| row.name == name);
+            let row = row.unwrap_or_else(|| panic!("{id}: {name} is not there"));
+            assert_eq!(row.commit_id, Forge::commit_of(name), "{id}: {name}");
+            assert_eq!(row.is_default, name == "main", "{id}: {name}");
+            assert!(row.protected.is_none_or(|protected| protected == (name == "main")), "{id}: {name}");
+        }
+        let tags = refs(&app, &parent, v1::RefType::Tag, "", 100).await;
+        assert_eq!(tags.len(), 12, "{id}");
+        for tag in &tags {
+            // Peeled: every second tag is annotated.
+            assert_eq!(tag.commit_id, Forge::commit_of(&tag.name), "{id}: {}", tag.name);
+            assert!(!tag.is_default && tag.r#type() == v1::RefType::Tag, "{id}");
+        }
+        for page_size in [7, 10] {
+            let names = |rows: Vec<v1::Ref>| rows.into_iter().map(|row| row.name).collect::<Vec<_>>();
+            let paged = refs(&app, &parent, v1::RefType::Branch, "", page_size).await;
+            assert_eq!(names(paged), names(branches.clone()), "{id}: pages of {page_size}");
+            let paged = refs(&app, &parent, v1::RefType::Tag, "", page_size).await;
+            assert_eq!(names(paged), names(tags.clone()), "{id}: pages of {page_size}");
+        }
+        for (query, count) in
+            [("hotfix/LOGIN", 1), ("gr\u{dc}n", 1), ("feature/0000", 10), ("^main$", 0), ("nothing", 0)]
+        {
+            let found = refs(&app, &parent, v1::RefType::Branch, query, 4).await;
+            assert_eq!(found.len(), count, "{id}: {query}");
+        }
+        assert_eq!(refs(&app, &parent, v1::RefType::Tag, "v1.0000", 4).await.len(), 10, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_many_branches_does_not_fetch_all_of_them() {
+    let (forge, app) = started(ForgeConfig { branches: 10_000, ..ForgeConfig::default() }).await;
+    for (about, subject) in all() {
+        let made = connected(&app, &forge, about, &subject).await;
+        let parent = with_code(&app, &made.name).await;
+        forge.forget_requests();
+        let request = v1::ListRefsRequest { parent, ..Default::default() };
+        let page = app.repositories().list_refs(request.clone()).await.expect("a page").into_inner();
+        assert_eq!(page.refs.len(), 50, "{}", about.id);
+        let request = v1::ListRefsRequest { page_token: page.next_page_token, ..request };
+        let next = app.repositories().list_refs(request).await.expect("a page").into_inner();
+        assert_eq!(next.refs.len(), 50, "{}", about.id);
+        assert_ne!(next.refs[0].name, page.refs[0].name, "{}", about.id);
+        let calls = forge.requests().len();
+        assert!(calls <= 4, "{}: {calls} calls for two pages", about.id);
+    }
+}
+
+#[tokio::test]
+async fn refs_of_no_repository_and_of_no_type_are_refused() {
+    let (forge, app) = started(ForgeConfig::default()).await;
+    for (about, subject) in all() {
+        let made = connected(&app, &forge, about, &subject).await;
+        for id in [
+            "..",
+            "999999999",
+            "{00000000-0000-4000-8000-00000000ffff}",
+            "00000000-0000-4000-8000-00000000ffff",
+        ] {
+            let parent = format!("{}/repositories/{id}", made.name);
+            let refusal = refused(
+                app.repositories().list_refs(v1::ListRefsRequest { parent, ..Default::default() }).await,
+            );
+            assert_eq!(
+                (refusal.code, refusal.reason.as_str()),
+                (Code::NotFound, "REPOSITORY_NOT_FOUND"),
+                "{}: {id}",
+                about.id
+            );
+        }
+        let parent = format!("{}/repositories/1", made.name);
+        let request = v1::ListRefsRequest { parent, r#type: 9, page_size: -1, ..Default::default() };
+        let refusal = refused(app.repositories().list_refs(request).await);
+        assert_eq!((refusal.code, refusal.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELDS"));
+    }
+}
+
 /// The rows of group H that a listing meets, each with the reason that it ends in. Every one is a switch of the
 /// forge; none may hang, and none may tell the token.
 #[tokio::test]

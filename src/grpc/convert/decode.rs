@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::connection::Scope;
 use crate::domain::credential::{CapabilityType, CredentialForm, ResourceType, Secret};
+use crate::domain::refs::RefKind;
 use crate::domain::repository::Permission;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::{FieldReason, FieldViolation};
@@ -191,6 +192,22 @@ pub(in crate::grpc) fn min_permission(number: i32, violations: &mut Violations) 
                 "must be READ, WRITE or ADMIN; leave it out for all",
             ));
             Permission::Unknown
+        }
+    }
+}
+
+/// The type of a listing of refs; unset means branches.
+pub(in crate::grpc) fn ref_type(number: i32, violations: &mut Violations) -> RefKind {
+    match v1::RefType::try_from(number) {
+        Ok(v1::RefType::Branch | v1::RefType::Unspecified) => RefKind::Branch,
+        Ok(v1::RefType::Tag) => RefKind::Tag,
+        Err(_) => {
+            violations.push(FieldViolation::new(
+                "type",
+                FieldReason::UnknownValue,
+                "must be BRANCH or TAG; leave it out for branches",
+            ));
+            RefKind::Branch
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::domain::credential::{
     Account, Capability, CapabilityType, CredentialInfo, CredentialKind, ExpireTimeSource,
 };
 use crate::domain::page::Warning;
+use crate::domain::refs::{Ref, RefKind};
 use crate::domain::repository::{Namespace, NamespaceKind, Permission, Repository, Visibility};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult, Outcome, VerificationReport};
@@ -293,6 +294,20 @@ pub(in crate::grpc) fn namespace(namespace: Namespace) -> v1::Namespace {
         } as i32,
         parent_path: namespace.parent_path,
         web_url: namespace.web_url,
+    }
+}
+
+/// A branch or a tag.
+pub(in crate::grpc) fn git_ref(row: Ref) -> v1::Ref {
+    v1::Ref {
+        name: row.name,
+        r#type: match row.kind {
+            RefKind::Branch => v1::RefType::Branch,
+            RefKind::Tag => v1::RefType::Tag,
+        } as i32,
+        commit_id: row.commit_id,
+        protected: row.protected,
+        is_default: row.is_default,
     }
 }
 

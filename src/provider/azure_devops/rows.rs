@@ -163,16 +163,19 @@ impl ProjectRow {
 }
 
 impl RepositoryRow {
+    /// The default branch without `refs/heads/`; an empty repository has none.
+    pub(super) fn default_branch(&self) -> Option<&str> {
+        let branch = self.default_branch.as_deref()?;
+        Some(branch.strip_prefix("refs/heads/").unwrap_or(branch)).filter(|branch| !branch.is_empty())
+    }
+
     /// The row as the contract has it, seen through the endpoint `base`.
     pub(super) fn into_repository(self, base: &Url) -> Repository {
         let link = |text: &Option<String>| text.as_deref().and_then(|text| cleaned(base, text));
         let clone_url = link(&self.remote_url)
             .unwrap_or_else(|| join(base, [self.project.name.as_str(), "_git", self.name.as_str()]));
         let web_url = link(&self.web_url).unwrap_or_else(|| clone_url.clone());
-        let default_branch = self
-            .default_branch
-            .map(|branch| branch.strip_prefix("refs/heads/").map(ToOwned::to_owned).unwrap_or(branch))
-            .filter(|branch| !branch.is_empty());
+        let default_branch = self.default_branch().map(str::to_owned);
         clean_repository(Repository {
             provider_id: self.id,
             full_name: format!("{}/{}", self.project.name, self.name),

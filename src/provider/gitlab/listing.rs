@@ -304,7 +304,7 @@ impl Paging {
 }
 
 /// A header that is a number; empty, as at the end of a listing, it is missing.
-fn number(answer: &Answer, name: &str) -> Result<Option<u64>, ProviderError> {
+pub(super) fn number(answer: &Answer, name: &str) -> Result<Option<u64>, ProviderError> {
     let Some(value) = answer.headers.get(name) else { return Ok(None) };
     let text = value.to_str().map_err(|_| GARBLED_PAGING)?.trim();
     if text.is_empty() {

@@ -17,10 +17,7 @@ const MAX_SEARCH_PAGES: usize = 5;
 
 /// The project of that number.
 pub(super) async fn by_id(api: &Api, id: &str) -> Result<Repository, ProviderError> {
-    // A number alone gets into the path; anything else names no project.
-    let canonical =
-        (1..=19).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit()) && !id.starts_with('0');
-    if !canonical {
+    if !is_number(id) {
         return Err(ProviderError::NotFound);
     }
     let answer = accepted(api.get(&["projects", id]).query("statistics", "true").send().await?)?;
@@ -29,6 +26,11 @@ pub(super) async fn by_id(api: &Api, id: &str) -> Result<Repository, ProviderErr
         return Err(ProviderError::garbled("it answered with another project"));
     }
     Ok(row.into_repository(api.base()))
+}
+
+/// Whether a text is an id: a number alone gets into a path, anything else names no project.
+pub(super) fn is_number(id: &str) -> bool {
+    (1..=19).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit()) && !id.starts_with('0')
 }
 
 /// The project of a full path or a clone URL.

@@ -340,3 +340,14 @@ async fn ids_that_are_no_guids_never_become_a_path() {
     assert!(matches!(error, ProviderError::Failed { .. }));
     assert_eq!(bench.forge.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a_disabled_repository_has_no_refs_to_read() {
+    let bench = Bench::small().await;
+    let api = bench.services(tokens::GOOD);
+    let (rows, _) = fan(&api, &list(Walk::Fan, 10)).await.expect("rows");
+    let disabled = rows.into_iter().find(|row| row.disabled).expect("a disabled repository");
+    let wanted = RefList { kind: RefKind::Branch, query: String::new(), page_size: 5 };
+    let outcome = AzureDevOps.refs(&api, &disabled.provider_id, &wanted, None).await;
+    assert_eq!(outcome, Err(ProviderError::Forbidden));
+}

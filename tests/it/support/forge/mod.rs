@@ -23,6 +23,7 @@ mod azure_devops;
 mod fault;
 mod gitlab;
 mod raw;
+mod refs;
 mod server;
 mod template;
 mod wire;
@@ -70,6 +71,10 @@ pub(crate) struct ForgeConfig {
     pub(crate) drip: Duration,
     /// The day from which token expiries are counted.
     pub(crate) today: time::Date,
+    /// Branches of every repository that has code, four at least.
+    pub(crate) branches: usize,
+    /// Tags of every repository that has code.
+    pub(crate) tags: usize,
     /// The fake GitLab.
     pub(crate) gitlab: GitlabConfig,
     /// The fake Azure DevOps, both forms.
@@ -86,6 +91,8 @@ impl Default for ForgeConfig {
             tls_expired: false,
             drip: Duration::from_secs(1),
             today: time::OffsetDateTime::from(std::time::SystemTime::now()).date(),
+            branches: 30,
+            tags: 12,
             gitlab: GitlabConfig::default(),
             azure: AzureConfig::default(),
         }
@@ -155,6 +162,11 @@ impl Forge {
     /// What a person would paste for the Azure DevOps Server collection.
     pub(crate) fn azure_server_url(&self) -> String {
         format!("{}/azure-server/{COLLECTION}", self.shared.origin)
+    }
+
+    /// The commit that a branch or a tag of every repository stands for.
+    pub(crate) fn commit_of(name: &str) -> String {
+        refs::Refs::commit(name)
     }
 
     /// The certificate authority of a TLS forge.

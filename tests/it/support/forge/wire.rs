@@ -61,6 +61,11 @@ impl Query {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The names that were sent.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The value of `name` in any letter case, as ASP.NET reads it.
     pub(crate) fn any_case(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));

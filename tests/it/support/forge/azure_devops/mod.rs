@@ -3,6 +3,7 @@
 pub(crate) mod data;
 mod permissions;
 mod projects;
+mod refs;
 mod refusal;
 pub(crate) mod tokens;
 
@@ -13,6 +14,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::fault::SIGN_IN;
+use super::refs::Refs;
 use super::wire::{Reply, Seen, decode};
 use super::{AzureConfig, COLLECTION, ForgeConfig, ORGANIZATION, lock};
 use data::{Data, guid};
@@ -29,6 +31,7 @@ pub(super) struct Instance {
     config: AzureConfig,
     services: Data,
     server: Data,
+    refs: Refs,
     tokens: Mutex<Vec<AzureToken>>,
 }
 
@@ -55,6 +58,7 @@ impl Instance {
         Ok(Self {
             services: Data::build(azure, services, false)?,
             server: Data::build(azure, server, true)?,
+            refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue()),
             config: azure.clone(),
         })
@@ -203,6 +207,9 @@ impl Instance {
                 self.project_repositories(form, caller, project)
             }
             ("GET", project, ["git", "repositories", id]) => self.repository(form, caller, project, id),
+            ("GET", Some(project), ["git", "repositories", id, "refs"]) => {
+                self.repository_refs(form, caller, project, id, &query)
+            }
             ("GET", None, ["hooks", "subscriptions"]) => {
                 need(caller, &["vso.code", "vso.work", "vso.build", "vso.hooks"])?;
                 Ok(list(0, ""))

@@ -98,36 +98,46 @@ impl Instance {
         id: &str,
     ) -> Result<Reply, Reply> {
         need(caller, &["vso.code"])?;
-        let within = project.map(|project| find_project(form, caller, project)).transpose()?;
-        let found = match (form.data.find_repository(id), within) {
-            (Some((place, number)), within) if within.is_none_or(|within| within == place) => {
-                Some((place, number))
-            }
-            (_, Some(place)) => {
-                let repositories = &form.data.projects[place].repositories;
-                let number =
-                    repositories.iter().position(|known| known.name.to_lowercase() == id.to_lowercase());
-                number.map(|number| (place, number))
-            }
-            _ => None,
-        };
-        let Some((place, number)) = found else {
-            return Err(no_repository(id));
-        };
-        let project = &form.data.projects[place];
-        if project.repositories[number].disabled
-            || project.code == Code::Hidden
-            || !visible(caller, project.public)
-        {
-            return Err(no_repository(id));
-        }
-        if project.code == Code::Forbidden {
-            return Err(forbidden(caller));
-        }
+        let (place, number) = find(form, caller, project, id)?;
         let mut body = String::new();
         form.data.render_repository(place, number, true, &mut body);
         Ok(Reply::new(200, "application/json", body))
     }
+}
+
+/// The project and the place in it of a repository that the caller may read.
+pub(super) fn find(
+    form: Form<'_>,
+    caller: &Caller,
+    project: Option<&str>,
+    id: &str,
+) -> Result<(usize, usize), Reply> {
+    let within = project.map(|project| find_project(form, caller, project)).transpose()?;
+    let found = match (form.data.find_repository(id), within) {
+        (Some((place, number)), within) if within.is_none_or(|within| within == place) => {
+            Some((place, number))
+        }
+        (_, Some(place)) => {
+            let repositories = &form.data.projects[place].repositories;
+            let number = repositories.iter().position(|known| known.name.to_lowercase() == id.to_lowercase());
+            number.map(|number| (place, number))
+        }
+        _ => None,
+    };
+    let Some((place, number)) = found else {
+        return Err(no_repository(id));
+    };
+    let project = &form.data.projects[place];
+    if project.repositories[number].disabled
+        || project.code == Code::Hidden
+        || !visible(caller, project.public)
+    {
+        return Err(no_repository(id));
+    }
+    if project.code == Code::Forbidden {
+        return Err(forbidden(caller));
+    }
+    Ok((place, number))
 }
 
 pub(super) fn list(count: usize, rows: &str) -> Reply {

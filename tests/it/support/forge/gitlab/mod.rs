@@ -3,6 +3,7 @@
 pub(crate) mod data;
 mod groups;
 mod projects;
+mod refs;
 mod refusal;
 pub(crate) mod tokens;
 
@@ -11,6 +12,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use super::refs::Refs;
 use super::wire::{Reply, Seen};
 use super::{ForgeConfig, broken, lock};
 use data::{Access, Data};
@@ -29,6 +31,7 @@ const MAX_PAGE: usize = 100;
 pub(super) struct Instance {
     config: super::GitlabConfig,
     data: Data,
+    refs: Refs,
     tokens: Mutex<Vec<GitlabToken>>,
     user: Value,
     metadata: Value,
@@ -43,6 +46,7 @@ impl Instance {
         let metadata = recorded!("gitlab/gitlab4j/metadata.json");
         Ok(Self {
             data: Data::build(&config.gitlab, external)?,
+            refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue(config.today)),
             user: serde_json::from_str(user).map_err(|error| broken("user.json", error))?,
             metadata: serde_json::from_str(metadata).map_err(|error| broken("metadata.json", error))?,

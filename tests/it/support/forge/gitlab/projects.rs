@@ -204,6 +204,10 @@ impl Instance {
                 self.data.render(&self.data.project(index), view, &mut body);
                 Ok(Reply::new(200, "application/json", body))
             }
+            ("GET" | "HEAD", ["repository", kind @ ("branches" | "tags")]) => {
+                let view = self.view(index, query, caller, true);
+                self.repository_refs(&self.data.project(index), view, *kind == "tags", seen, query)
+            }
             ("GET" | "HEAD", ["hooks"]) => {
                 let list = List::parse(query)?;
                 if caller.is_none() {
@@ -306,7 +310,7 @@ impl List {
     }
 }
 
-fn one_of<'a>(query: &'a Query, name: &str, known: &[&str]) -> Result<Option<&'a str>, Reply> {
+pub(super) fn one_of<'a>(query: &'a Query, name: &str, known: &[&str]) -> Result<Option<&'a str>, Reply> {
     match query.first(name) {
         Some(value) if !known.contains(&value) => Err(invalid(name, "does not have a valid value")),
         value => Ok(value),
