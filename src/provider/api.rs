@@ -10,8 +10,8 @@ use url::Url;
 
 use super::ProviderError;
 use super::mask::Mask;
-use crate::domain::connection::RateLimit;
-use crate::domain::credential::Secret;
+use crate::domain::connection::{RateLimit, Scope};
+use crate::domain::credential::{CredentialForm, Secret};
 use crate::domain::timestamp::Timestamp;
 use crate::outbound::{Deadline, Redirects, Transport};
 
@@ -30,6 +30,8 @@ pub struct Api {
     transport: Transport,
     deadline: Instant,
     token: Option<Secret>,
+    scope: Scope,
+    credential_form: Option<CredentialForm>,
 }
 
 impl Api {
@@ -38,14 +40,34 @@ impl Api {
     /// What a sensitive header carries is masked in every answer: a server may echo it, and an answer
     /// becomes stored and shown texts.
     #[must_use]
-    pub const fn new(base: Url, headers: HeaderMap, transport: Transport, deadline: Instant) -> Self {
-        Self { base, headers, transport, deadline, token: None }
+    pub fn new(base: Url, headers: HeaderMap, transport: Transport, deadline: Instant) -> Self {
+        Self {
+            base,
+            headers,
+            transport,
+            deadline,
+            token: None,
+            scope: Scope::default(),
+            credential_form: None,
+        }
     }
 
     /// The same endpoint, masking `token` in every answer, too: a header may carry it encoded.
     #[must_use]
     pub fn masking(self, token: &Secret) -> Self {
         Self { token: Some(token.clone()), ..self }
+    }
+
+    /// The same endpoint for a connection that is limited to `scope`.
+    #[must_use]
+    pub fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+
+    /// The same endpoint, called with a credential of that form.
+    #[must_use]
+    pub fn with_form(self, form: CredentialForm) -> Self {
+        Self { credential_form: Some(form), ..self }
     }
 
     /// The same endpoint until another deadline.
@@ -58,6 +80,19 @@ impl Api {
     #[must_use]
     pub const fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// What the connection is limited to.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The form of the credential that goes along, if one does: what a token belongs to, which the provider
+    /// need not tell.
+    #[must_use]
+    pub const fn credential_form(&self) -> Option<&CredentialForm> {
+        self.credential_form.as_ref()
     }
 
     /// A GET of the path below the base that `segments` make; each is percent-encoded as one segment, so a slash

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::api::Api;
 use super::{Provider, ProviderError, Providers};
+use crate::domain::connection::Scope;
 use crate::domain::credential::Credential;
 use crate::domain::violation::Refusal;
 use crate::outbound::{Outbound, Target, check_ca_bundle};
@@ -26,6 +27,10 @@ pub struct Peer<'a> {
     pub provider: &'a dyn Provider,
     /// The endpoint below which the calls go.
     pub api_url: &'a Url,
+    /// The URL as its caller wrote it; empty for the provider's own cloud.
+    pub base_url: &'a str,
+    /// What the connection is limited to.
+    pub scope: &'a Scope,
     /// The certificates of the connection (PEM); empty for none.
     pub ca_certificates_pem: &'a str,
     /// What the calls are counted under: the connection's uid, or any text for one that is not stored.
@@ -86,9 +91,10 @@ impl Gateway {
         if let Some(credential) = credential {
             peer.provider.authorize(credential, &mut headers);
         }
-        let api = Api::new(peer.api_url.clone(), headers, transport, deadline);
+        let api = Api::new(peer.api_url.clone(), headers, transport, deadline)
+            .within(peer.provider.scope(peer.base_url, peer.scope));
         Ok(match credential {
-            Some(credential) => api.masking(&credential.token),
+            Some(credential) => api.masking(&credential.token).with_form(credential.form.clone()),
             None => api,
         })
     }

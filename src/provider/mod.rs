@@ -49,6 +49,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// What a connection is limited to: `scope`, and what its URL says beyond an instance.
+    fn scope(&self, base_url: &str, scope: &Scope) -> Scope {
+        let _ = base_url;
+        scope.clone()
+    }
+
     /// The endpoints that `base_url` (`None`: the provider's own cloud) and `scope` can mean, best guess
     /// first. With more than one, [`Provider::answers`] decides.
     ///

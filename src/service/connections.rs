@@ -245,6 +245,8 @@ fn peer<'a>(provider: &'a dyn Provider, connection: &'a Connection, endpoint: &'
     Peer {
         provider,
         api_url: &endpoint.api_url,
+        base_url: &connection.base_url,
+        scope: &connection.scope,
         ca_certificates_pem: &connection.ca_certificates_pem,
         account: &connection.uid,
     }

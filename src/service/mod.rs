@@ -99,6 +99,8 @@ impl Core {
         let peer = Peer {
             provider,
             api_url: &api_url,
+            base_url: &record.connection.base_url,
+            scope: &record.connection.scope,
             ca_certificates_pem: &record.connection.ca_certificates_pem,
             account: &record.connection.uid,
         };

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Core;
 use super::draft::CheckedCredential;
-use crate::domain::connection::{Condition, ConditionStatus, Connection, State};
+use crate::domain::connection::{Condition, ConditionStatus, Connection, Scope, State};
 use crate::domain::credential::{
     Account, Capability, CapabilityType, Credential, CredentialInfo, ExpireTimeSource, obfuscate,
 };
@@ -53,7 +53,14 @@ impl Core {
         let credential = credential.filter(|_| provider.answers_only_with_token());
         let (mut perhaps, mut failed) = (None, None);
         for candidate in std::iter::once(first).chain(endpoints) {
-            let peer = Peer { provider, api_url: &candidate.api_url, ca_certificates_pem, account };
+            let peer = Peer {
+                provider,
+                api_url: &candidate.api_url,
+                base_url: "",
+                scope: &Scope::default(),
+                ca_certificates_pem,
+                account,
+            };
             let api = self.gateway.api(peer, credential, deadline)?;
             match provider.answers(&api).await {
                 Ok(Presence::Here) => return Ok(candidate),

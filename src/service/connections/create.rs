@@ -148,6 +148,8 @@ impl Connections {
         let peer = Peer {
             provider: draft.provider,
             api_url: &endpoint.api_url,
+            base_url: &draft.rest.base_url,
+            scope: &draft.rest.scope,
             ca_certificates_pem: ca,
             account: uid,
         };

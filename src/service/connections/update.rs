@@ -213,6 +213,8 @@ impl Connections {
         let peer = Peer {
             provider,
             api_url: &endpoint.api_url,
+            base_url: &next.connection.base_url,
+            scope: &next.connection.scope,
             ca_certificates_pem: &ca,
             account: &next.connection.uid,
         };
