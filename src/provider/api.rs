@@ -1,5 +1,7 @@
 //! JSON over HTTP for the drivers: building a request below the endpoint, reading a bounded answer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -17,6 +19,10 @@ use crate::outbound::{Deadline, Redirects, Transport};
 
 /// The largest answer that is read where a driver names no other limit: a page of 100 rows has about 500 KiB.
 pub const DEFAULT_BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// The longest pause that a header may ask for; more is a mistake or a trick.
+const MAX_PAUSE: Duration = Duration::from_secs(3_600);
+/// The pause where none is named or it makes no sense.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(60);
 /// Deepest nesting of an answer; the deepest recorded one has 7 levels.
 const MAX_JSON_DEPTH: usize = 64;
 /// Most values in one answer: 100 rows have about 15,000.
@@ -260,6 +266,22 @@ impl Answer {
             .map_err(|_| garbled("its answer is not the JSON that it documents"))
     }
 
+    /// How long a refusal asks to wait: `Retry-After` in seconds, or as a date measured from the answer's own
+    /// `Date`. A minute where it names no sensible time, and an hour at most.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        let Some(text) = self.header("retry-after") else { return DEFAULT_PAUSE };
+        if let Ok(seconds) = text.trim().parse::<u64>() {
+            return Duration::from_secs(seconds).min(MAX_PAUSE);
+        }
+        let until = httpdate::parse_http_date(text).ok();
+        let now = self.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
+        match (until, now) {
+            (Some(until), Some(now)) => until.duration_since(now).unwrap_or(Duration::ZERO).min(MAX_PAUSE),
+            _ => DEFAULT_PAUSE,
+        }
+    }
+
     /// The server's clock, from the `Date` header.
     #[must_use]
     pub fn date(&self) -> Option<Timestamp> {
@@ -308,18 +330,29 @@ fn after_string(body: &[u8], mut at: usize) -> usize {
     body.len()
 }
 
+/// An answer for the drivers' own tests.
+#[cfg(test)]
+pub(crate) fn test_answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name: http::HeaderName = name.parse().expect("header name");
+        map.insert(name, HeaderValue::from_str(value).expect("header value"));
+    }
+    Answer {
+        url: Url::parse("https://git.test/api").expect("a URL"),
+        status: StatusCode::from_u16(status).expect("status"),
+        headers: map,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        rate_limit: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn answer(body: &str) -> Answer {
-        Answer {
-            url: Url::parse("https://git.test/x").expect("a URL"),
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            rate_limit: None,
-        }
+        test_answer(200, &[], body)
     }
 
     #[test]

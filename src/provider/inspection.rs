@@ -2,16 +2,98 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::domain::credential::looks_like_token;
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::verification::{Check, CheckResult};
 
+use super::api::{Answer, Api, Call};
+use super::links::is_local;
 use super::mask::is_masked;
-use super::{ProviderError, RejectionCause};
+use super::{Inspection, ProviderError, RejectionCause};
 
 /// Longest name, e-mail address, scope or version that is taken over from a provider, in characters.
 const MAX_TEXT_CHARS: usize = 256;
+
+/// What one question of an inspection brought, and how long it took.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// The answer, of whatever status below 500.
+    pub(crate) answer: Result<Answer, ProviderError>,
+    /// The time to the end of the answer.
+    pub(crate) took: Duration,
+    accept: fn(Answer) -> Result<Answer, ProviderError>,
+}
+
+impl Heard {
+    /// Asks. `accept` is how the driver tells a good answer from a refusal.
+    pub(crate) async fn of(call: Call<'_>, accept: fn(Answer) -> Result<Answer, ProviderError>) -> Self {
+        let start = Instant::now();
+        Self { answer: call.send().await, took: start.elapsed(), accept }
+    }
+
+    /// The answer if it is a good one, else the error that it stands for.
+    pub(crate) fn accepted(&self) -> Result<Answer, ProviderError> {
+        self.answer.clone().and_then(self.accept)
+    }
+
+    /// The status, if there was an answer.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|answer| answer.status.as_u16())
+    }
+}
+
+/// The checks behind one that ends the inspection, from `first` on.
+pub(crate) fn skip_rest(found: &mut Inspection, first: Check) {
+    let rest = [
+        Check::ServerVersion,
+        Check::Authentication,
+        Check::Identity,
+        Check::Scopes,
+        Check::ListRepositories,
+        Check::Webhooks,
+    ];
+    found.checks.extend(
+        rest.into_iter()
+            .filter(|check| *check >= first)
+            .map(|check| CheckResult::skipped(check, "not tried, because an earlier check failed")),
+    );
+}
+
+/// A warning if one of the hosts that the server's own links name is not that of the endpoint: the server was not
+/// told its own address. `remedy` names the provider's setting.
+pub(crate) fn warned_of_links<'a>(
+    hosts: impl IntoIterator<Item = &'a String>,
+    api: &Api,
+    remedy: &str,
+) -> Option<CheckResult> {
+    let own = api.base().host_str().unwrap_or("").to_ascii_lowercase();
+    let foreign = hosts.into_iter().find(|host| **host != own)?;
+    let (reason, message) = if is_local(foreign) {
+        ("PROVIDER_LINKS_LOCALHOST", "the server's links name localhost: nobody else can clone with them")
+    } else {
+        ("PROVIDER_LINKS_FOREIGN_HOST", "the server's links name another host than the connection")
+    };
+    Some(CheckResult::warn(Check::ListRepositories, reason, message, remedy))
+}
+
+/// Major and minor number of a version such as `18.1.0-ee`.
+pub(crate) fn release(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.trim_start_matches('v').split(['.', '-', '+']);
+    let major = parts.next()?.parse().ok()?;
+    let minor = parts.next()?.parse().ok()?;
+    Some((major, minor))
+}
+
+/// Whether a text has the form of a scope name; nothing else of a provider's words is passed on.
+pub(crate) fn is_scope(word: &str) -> bool {
+    (1..=64).contains(&word.len())
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_:-.".contains(&byte))
+}
 
 /// The failed check that `error` makes of `check`, with the reasons of the contract.
 pub(crate) fn failed(check: Check, error: &ProviderError) -> CheckResult {
@@ -199,6 +281,17 @@ mod tests {
         assert_eq!(clean("bell\u{7} \u{1b}[31mred\u{202e}txt"), "bell [31mredtxt");
         assert_eq!(clean(&"x".repeat(1_000_000)).len(), MAX_TEXT_CHARS);
         assert_eq!(clean("  Jos\u{e9} \u{1f600} "), "Jos\u{e9} \u{1f600}");
+    }
+
+    #[test]
+    fn ac_11_releases_compare_as_numbers() {
+        assert!(release("9.5.10") < release("15.5"));
+        assert!(release("15.4.6-ee") < release("15.5"));
+        assert_eq!(release("18.1.0-ee"), Some((18, 1)));
+        assert_eq!(release("18.2-pre"), Some((18, 2)));
+        for bad in ["", "GitLab", "18", "x.y"] {
+            assert_eq!(release(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -23,10 +23,13 @@ use crate::domain::violation::{FieldViolation, Refusal};
 
 pub mod api;
 pub mod azure_devops;
+mod endpoint;
 pub mod error;
+mod fields;
 pub mod gateway;
 pub mod gitlab;
 mod inspection;
+mod links;
 mod mask;
 pub mod session;
 

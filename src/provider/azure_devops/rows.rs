@@ -3,14 +3,12 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use url::Url;
 
 use super::url::{cleaned, is_foreign, join};
 use crate::domain::credential::Account;
 use crate::domain::repository::{Namespace, NamespaceKind, Permission, Repository, Visibility};
-use crate::domain::timestamp::Timestamp;
+use crate::provider::fields::moment;
 use crate::provider::inspection::{clean, clean_namespace, clean_repository};
 
 /// The id under which the service treats a caller without a token, or with one that it does not know.
@@ -202,11 +200,6 @@ impl RepositoryRow {
     }
 }
 
-fn moment(text: &str) -> Option<Timestamp> {
-    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok().map(Timestamp::from_unix_micros)
-}
-
 /// An id in lower case. It becomes a part of paths, so nothing but a GUID passes.
 fn guid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let mut text = String::deserialize(deserializer)?;
@@ -229,6 +222,7 @@ pub(super) fn is_guid(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::timestamp::Timestamp;
 
     fn base() -> Url {
         Url::parse("https://dev.azure.com/fabrikam").expect("a URL")

@@ -1,17 +1,16 @@
 //! From what people paste to the API base, and from clone URLs to full paths.
 
-use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation};
-use crate::provider::{Endpoint, ProviderError};
+use crate::provider::Endpoint;
+use crate::provider::endpoint::{candidates, root_of, unused_scope};
+use crate::provider::links::{CloneUrl, without_git};
 
 /// The host of GitLab's own cloud.
 const CLOUD_HOST: &str = "gitlab.com";
-/// Most API bases that one URL stands for; deeper paths are projects, relative roots are short.
-const MAX_CANDIDATES: usize = 8;
 /// The path of the API below the relative root.
 const API_PATH: &str = "/api/v4";
 
@@ -21,7 +20,7 @@ pub(super) fn endpoints(
     base_url: Option<&BaseUrl>,
     scope: &Scope,
 ) -> Result<Vec<Endpoint>, Vec<FieldViolation>> {
-    let violations = scope_violations(scope);
+    let violations = unused_scope(scope, "GitLab");
     if !violations.is_empty() {
         return Err(violations);
     }
@@ -49,25 +48,6 @@ pub(super) fn endpoints(
         .collect())
 }
 
-fn scope_violations(scope: &Scope) -> Vec<FieldViolation> {
-    [
-        ("organization", scope.organization.is_empty()),
-        ("collection", scope.collection.is_empty()),
-        ("projects", scope.projects.is_empty()),
-        ("workspaces", scope.workspaces.is_empty()),
-    ]
-    .into_iter()
-    .filter(|(_, empty)| !empty)
-    .map(|(field, _)| {
-        FieldViolation::new(
-            format!("connection.scope.{field}"),
-            FieldReason::UnsupportedForProvider,
-            "GitLab has no such thing; leave it empty",
-        )
-    })
-    .collect()
-}
-
 /// The relative roots that a path can mean, longest first, each empty or with a slash before it alone.
 fn roots(path: &str) -> Vec<String> {
     let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -78,104 +58,25 @@ fn roots(path: &str) -> Vec<String> {
     // With the API path pasted nothing is open.
     if let Some(at) = segments.windows(2).position(|pair| pair == ["api", "v4"]) {
         segments.truncate(at);
-        return vec![join(&segments)];
+        return vec![root_of(&segments)];
     }
     // A clone URL ends with a project, which always lies in a group or a person's space.
     if segments.last().is_some_and(|last| last.ends_with(".git")) {
         segments.truncate(segments.len().saturating_sub(2));
     }
-    segments.truncate(MAX_CANDIDATES - 1);
-    (0..=segments.len()).rev().map(|length| join(&segments[..length])).collect()
+    candidates(segments)
 }
 
-fn join(segments: &[&str]) -> String {
-    segments.iter().fold(String::new(), |path, segment| path + "/" + segment)
-}
-
-/// The host and the port of a URL, as far as they tell one web server from another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Site {
-    host: String,
-    /// `None` for SSH, whose port says nothing about the web server.
-    port: Option<u16>,
-}
-
-impl Site {
-    fn of(url: &Url) -> Option<Self> {
-        let host = url.host_str()?.to_ascii_lowercase();
-        let web = matches!(url.scheme(), "http" | "https");
-        let port = if web { url.port_or_known_default() } else { None };
-        Some(Self { host, port })
-    }
-
-    /// Whether both can be the same machine: the same host, and the same port where both name one.
-    fn fits(&self, other: &Self) -> bool {
-        self.host == other.host && (self.port.is_none() || other.port.is_none() || self.port == other.port)
-    }
-}
-
-/// What a clone URL says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CloneUrl {
-    site: Site,
-    /// The path without slashes around it, `.git` and percent-encoding.
-    path: String,
-}
-
-impl CloneUrl {
-    /// Reads `https://host[:port]/path.git`, `ssh://git@host[:port]/path.git` and `git@host:path.git`.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`: a text of another form names no project.
-    pub(super) fn parse(text: &str) -> Result<Self, ProviderError> {
-        let (site, path) = if text.contains("://") {
-            let url = Url::parse(text).map_err(|_| ProviderError::NotFound)?;
-            if !matches!(url.scheme(), "http" | "https" | "ssh") {
-                return Err(ProviderError::NotFound);
-            }
-            let path = percent_decode_str(url.path()).decode_utf8().map_err(|_| ProviderError::NotFound)?;
-            (Site::of(&url).ok_or(ProviderError::NotFound)?, path.into_owned())
-        } else {
-            let (before, path) = text.split_once(':').ok_or(ProviderError::NotFound)?;
-            let host = before.rsplit_once('@').map_or(before, |(_, host)| host).to_ascii_lowercase();
-            if host.is_empty() || host.contains('/') {
-                return Err(ProviderError::NotFound);
-            }
-            (Site { host, port: None }, path.to_owned())
-        };
-        let path = path.split("/-/").next().unwrap_or("").trim_matches('/');
-        let path = path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/').to_owned();
-        Ok(Self { site, path })
-    }
-
-    /// The full path of the project at the instance of `api`: without the instance's relative root, which
-    /// web URLs carry and SSH ones do not.
-    pub(super) fn full_path(&self, api: &Url) -> String {
-        let root = relative_root(api);
-        let inside = self.path.strip_prefix(root.trim_matches('/')).and_then(|rest| rest.strip_prefix('/'));
-        match (self.site.port, inside) {
-            (Some(_), Some(inside)) if !root.is_empty() => inside.to_owned(),
-            _ => self.path.clone(),
-        }
-    }
-
-    /// Whether the URL names the instance of `api` itself, or the place of one of `shown`: the clone URLs
-    /// of the project that was found. The administrator can set another clone root.
-    pub(super) fn is_at(&self, api: &Url, shown: &[&str]) -> bool {
-        Site::of(api).is_some_and(|site| site.fits(&self.site))
-            || shown.iter().any(|text| Self::parse(text).is_ok_and(|other| other.site.fits(&self.site)))
-    }
+/// The full path of the project that a clone URL names at the instance of `api`: without the instance's relative
+/// root, and without the page of the project that was copied with it.
+pub(super) fn full_path(url: &CloneUrl, api: &Url) -> String {
+    let path = url.path_below(relative_root(api));
+    without_git(path.split("/-/").next().unwrap_or("").trim_end_matches('/')).to_owned()
 }
 
 /// The path of the instance before its API, empty or with a slash before it alone.
 fn relative_root(api: &Url) -> &str {
     api.path().trim_end_matches('/').strip_suffix(API_PATH).unwrap_or("")
-}
-
-/// The host that a URL of any form names, in lower case; `None` for a text that is no URL.
-pub(super) fn host(text: &str) -> Option<String> {
-    CloneUrl::parse(text).ok().map(|url| url.site.host)
 }
 
 /// Whether a host is that of GitLab's own cloud.
@@ -186,6 +87,8 @@ pub(super) fn is_cloud(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::ProviderError;
+    use crate::provider::endpoint::MAX_CANDIDATES;
 
     fn candidates(text: &str) -> Vec<String> {
         let url = BaseUrl::parse(text).expect("a URL");
@@ -265,7 +168,7 @@ mod tests {
             ("https://other.example:8443/gitlab/group/project.git", "group/project", false),
         ] {
             let url = CloneUrl::parse(text).expect("a clone URL");
-            assert_eq!(url.full_path(&api), path, "{text}");
+            assert_eq!(full_path(&url, &api), path, "{text}");
             assert_eq!(url.is_at(&api, &[]), at, "{text}");
         }
         let other = CloneUrl::parse("https://clone.example/group/project.git").expect("a clone URL");
@@ -293,7 +196,7 @@ mod tests {
         fn a_clone_url_of_any_text_is_read_or_refused(text in ".{0,60}") {
             let api = Url::parse("https://git.example/gitlab/api/v4").expect("a URL");
             if let Ok(url) = CloneUrl::parse(&text) {
-                let path = url.full_path(&api);
+                let path = full_path(&url, &api);
                 proptest::prop_assert!(!path.ends_with('/'));
             }
         }

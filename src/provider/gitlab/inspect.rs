@@ -1,14 +1,15 @@
 //! The checks of a token: does it work, whose is it, what may it do, until when.
 
 use super::MINIMUM_VERSION;
-use super::endpoint::{self, is_cloud};
-use super::interview::{Details, Heard, Interview, SMALL, User};
+use super::endpoint::is_cloud;
+use super::interview::{Details, Interview, SMALL, User};
 use super::refusal::{accepted, speaks_gitlab};
 use super::rows::{self, ProjectRow, TokenRow, UserRow, VersionRow};
 use crate::domain::credential::{Account, Capabilities, Capability, CapabilityType, ExpireTimeSource};
 use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
-use crate::provider::inspection::{clean, failed, warned};
+use crate::provider::inspection::{Heard, clean, failed, release, skip_rest, warned, warned_of_links};
+use crate::provider::links::host;
 use crate::provider::{Inspection, ProviderError};
 
 /// Runs all checks. The calls do not depend on each other and run side by side; two more follow where an
@@ -45,23 +46,6 @@ pub(super) async fn inspect(api: &Api, wanted: &[CapabilityType]) -> Inspection 
     list_check(&mut found, api, &heard, rows, wanted);
     webhook_check(&mut found, hooks, wanted);
     found
-}
-
-/// The checks behind one that ends the inspection, from `first` on.
-fn skip_rest(found: &mut Inspection, first: Check) {
-    let rest = [
-        Check::ServerVersion,
-        Check::Authentication,
-        Check::Identity,
-        Check::Scopes,
-        Check::ListRepositories,
-        Check::Webhooks,
-    ];
-    found.checks.extend(
-        rest.into_iter()
-            .filter(|check| *check >= first)
-            .map(|check| CheckResult::skipped(check, "not tried, because an earlier check failed")),
-    );
 }
 
 impl Interview {
@@ -345,31 +329,20 @@ fn list_check(
 
 /// A warning if the server's own links name another host: the server was not told its own address.
 fn foreign_links(hosts: &[String], api: &Api) -> Option<CheckResult> {
-    let own = api.base().host_str().unwrap_or("").to_ascii_lowercase();
     // Through a gateway the cloud keeps its own name, which nobody can set.
-    let foreign = hosts.iter().find(|host| **host != own && !is_cloud(host))?;
-    let (reason, message) = if is_local(foreign) {
-        ("PROVIDER_LINKS_LOCALHOST", "the server's links name localhost: nobody else can clone with them")
-    } else {
-        ("PROVIDER_LINKS_FOREIGN_HOST", "the server's links name another host than the connection")
-    };
-    Some(CheckResult::warn(
-        Check::ListRepositories,
-        reason,
-        message,
+    let hosts = hosts.iter().filter(|host| !is_cloud(host));
+    warned_of_links(
+        hosts,
+        api,
         "Set `external_url` in the server's gitlab.rb (Helm: global.hosts) to the URL that people use, and \
          check the custom clone URL for HTTP(S) in its visibility and access settings.",
-    ))
+    )
 }
 
 /// The host of the first link to a page.
 fn link_host(answer: &Answer) -> Option<String> {
     let (_, rest) = answer.header("link")?.split_once('<')?;
-    endpoint::host(rest.split_once('>')?.0)
-}
-
-fn is_local(host: &str) -> bool {
-    host == "localhost" || host.ends_with(".localhost") || host.starts_with("127.") || host == "[::1]"
+    host(rest.split_once('>')?.0)
 }
 
 fn webhook_check(
@@ -397,28 +370,9 @@ fn webhook_check(
     });
 }
 
-/// Major and minor number of a version such as `18.1.0-ee`.
-fn release(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.trim_start_matches('v').split(['.', '-', '+']);
-    let major = parts.next()?.parse().ok()?;
-    let minor = parts.next()?.parse().ok()?;
-    Some((major, minor))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ac_11_releases_compare_as_numbers() {
-        assert!(release("9.5.10") < release("15.5"));
-        assert!(release("15.4.6-ee") < release("15.5"));
-        assert_eq!(release("18.1.0-ee"), Some((18, 1)));
-        assert_eq!(release("18.2-pre"), Some((18, 2)));
-        for bad in ["", "GitLab", "18", "x.y"] {
-            assert_eq!(release(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn every_capability_has_its_scopes() {

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::refusal::{accepted, is_scope};
+use super::refusal::accepted;
 use super::rows::{OauthRow, TokenRow, UserRow};
 use crate::domain::credential::{Account, Capability};
 use crate::domain::timestamp::Timestamp;
 use crate::provider::api::{Answer, Api, Call};
+use crate::provider::inspection::{Heard, is_scope};
 use crate::provider::{Inspection, ProviderError, RejectionCause};
 
 /// Most scopes that are taken over; GitLab has about 20.
@@ -35,10 +34,10 @@ impl Interview {
     pub(super) async fn conduct(api: &Api) -> Self {
         let (version, token, user, list, maintained) = tokio::join!(
             version(api),
-            Heard::of(api.get(&["personal_access_tokens", "self"]).limit(SMALL)),
-            Heard::of(api.get(&["user"]).limit(SMALL)),
-            Heard::of(one_project(api)),
-            Heard::of(one_project(api).query("min_access_level", "40")),
+            heard(api.get(&["personal_access_tokens", "self"]).limit(SMALL)),
+            heard(api.get(&["user"]).limit(SMALL)),
+            heard(one_project(api)),
+            heard(one_project(api).query("min_access_level", "40")),
         );
         Self { version, token, user, list, maintained }
     }
@@ -81,33 +80,14 @@ impl Interview {
     }
 }
 
-/// An answer of whatever status, and how long it took.
-pub(super) struct Heard {
-    pub(super) answer: Result<Answer, ProviderError>,
-    pub(super) took: Duration,
-}
-
-impl Heard {
-    async fn of(call: Call<'_>) -> Self {
-        let start = Instant::now();
-        Self { answer: call.send().await, took: start.elapsed() }
-    }
-
-    /// The answer if it is a 200, else the error that it stands for.
-    pub(super) fn accepted(&self) -> Result<Answer, ProviderError> {
-        self.answer.clone().and_then(accepted)
-    }
-
-    /// The status, if there was an answer.
-    pub(super) fn status(&self) -> Option<u16> {
-        self.answer.as_ref().ok().map(|answer| answer.status.as_u16())
-    }
+async fn heard(call: Call<'_>) -> Heard {
+    Heard::of(call, accepted).await
 }
 
 /// The version; servers before 15.2 have no `/metadata`.
 async fn version(api: &Api) -> Heard {
-    let heard = Heard::of(api.get(&["metadata"]).limit(SMALL)).await;
-    if heard.status() == Some(404) { Heard::of(api.get(&["version"]).limit(SMALL)).await } else { heard }
+    let metadata = heard(api.get(&["metadata"]).limit(SMALL)).await;
+    if metadata.status() == Some(404) { heard(api.get(&["version"]).limit(SMALL)).await } else { metadata }
 }
 
 fn one_project(api: &Api) -> Call<'_> {
@@ -246,8 +226,8 @@ fn user_of(answer: &Answer) -> User {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::test_answer;
     use super::*;
+    use crate::provider::api::test_answer;
 
     fn user(body: &str) -> User {
         user_of(&test_answer(200, &[("content-type", "application/json")], body))

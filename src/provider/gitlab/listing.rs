@@ -1,10 +1,11 @@
 //! Listing projects and groups: keyset pages in a chain, or ranges of ids side by side.
 
 use super::refusal::accepted;
-use super::rows::{self, GroupRow, Id, ProjectRow, UserRow};
+use super::rows::{self, GroupRow, ProjectRow, UserRow};
 use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::provider::api::{Answer, Api, Call};
+use crate::provider::fields::Id;
 use crate::provider::{List, ProviderError, Walk};
 
 /// The most rows of one page.
@@ -408,8 +409,8 @@ async fn own_namespace(api: &Api) -> Result<Option<Namespace>, ProviderError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::test_answer;
     use super::*;
+    use crate::provider::api::test_answer;
 
     fn list(query: &str, namespace: &str) -> List {
         List {

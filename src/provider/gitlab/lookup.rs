@@ -3,11 +3,13 @@
 use http::header::LOCATION;
 use url::Url;
 
-use super::endpoint::CloneUrl;
+use super::endpoint::full_path;
 use super::refusal::accepted;
 use super::rows::{self, ProjectRow};
 use crate::domain::repository::Repository;
 use crate::provider::api::{Answer, Api};
+use crate::provider::fields::Id;
+use crate::provider::links::CloneUrl;
 use crate::provider::{Lookup, ProviderError};
 
 /// Longest full path that is asked for; GitLab's own limit lies far below.
@@ -17,7 +19,8 @@ const MAX_SEARCH_PAGES: usize = 5;
 
 /// The project of that number.
 pub(super) async fn by_id(api: &Api, id: &str) -> Result<Repository, ProviderError> {
-    if !is_number(id) {
+    // A number alone gets into the path; anything else names no project.
+    if !Id::is_canonical(id) {
         return Err(ProviderError::NotFound);
     }
     let answer = accepted(api.get(&["projects", id]).query("statistics", "true").send().await?)?;
@@ -28,18 +31,13 @@ pub(super) async fn by_id(api: &Api, id: &str) -> Result<Repository, ProviderErr
     Ok(row.into_repository(api.base()))
 }
 
-/// Whether a text is an id: a number alone gets into a path, anything else names no project.
-pub(super) fn is_number(id: &str) -> bool {
-    (1..=19).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit()) && !id.starts_with('0')
-}
-
 /// The project of a full path or a clone URL.
 pub(super) async fn find(api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
     match what {
         Lookup::FullName(path) => by_path(api, path.trim_matches('/')).await,
         Lookup::CloneUrl(text) => {
             let url = CloneUrl::parse(text)?;
-            let found = by_path(api, &url.full_path(api.base())).await?;
+            let found = by_path(api, &full_path(&url, api.base())).await?;
             if url.is_at(api.base(), &[&found.clone_https_url, &found.clone_ssh_url]) {
                 Ok(found)
             } else {
@@ -138,8 +136,8 @@ async fn by_name(api: &Api, path: &str) -> Result<Repository, ProviderError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::test_answer;
     use super::*;
+    use crate::provider::api::test_answer;
 
     #[test]
     fn ac_64_the_number_of_a_moved_project_is_read_from_its_location() {

@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::listing::number;
-use super::lookup::is_number;
 use super::refusal::accepted;
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::{Ref, RefKind};
 use crate::provider::api::Api;
+use crate::provider::fields::Id;
 use crate::provider::inspection::clean_ref;
 use crate::provider::{ProviderError, RefList};
 
@@ -73,7 +73,7 @@ pub(super) async fn refs(
     list: &RefList,
     at: Option<&Cursor>,
 ) -> Result<Page<Ref>, ProviderError> {
-    if !is_number(project) {
+    if !Id::is_canonical(project) {
         return Err(ProviderError::NotFound);
     }
     let size = list.page_size.clamp(1, MAX_PAGE_SIZE);

@@ -1,18 +1,13 @@
 //! What GitLab's refusals mean: the one place that reads them.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::provider::api::Answer;
+use crate::provider::inspection::is_scope;
 use crate::provider::{ProviderError, RejectionCause};
 
-/// The longest pause that a header may ask for; more is a mistake or a trick.
-const MAX_PAUSE: Duration = Duration::from_secs(3_600);
-/// The pause where none is named or it makes no sense; GitLab's shortest window is a minute.
-const DEFAULT_PAUSE: Duration = Duration::from_secs(60);
 /// Most scopes that are read out of a refusal; GitLab has about 20.
 const MAX_SCOPES: usize = 32;
 
@@ -40,10 +35,10 @@ fn refusal(answer: &Answer) -> ProviderError {
     let failed = |problem| ProviderError::Failed { problem, status: Some(status) };
     let body = body(answer);
     match (answer.status, body) {
-        (StatusCode::TOO_MANY_REQUESTS, _) => ProviderError::RateLimited { after: pause(answer) },
+        (StatusCode::TOO_MANY_REQUESTS, _) => ProviderError::RateLimited { after: answer.pause() },
         // An empty quota can be told as a 403 too; no other 403 of GitLab asks to wait.
         (StatusCode::FORBIDDEN, _) if answer.headers.contains_key(http::header::RETRY_AFTER) => {
-            ProviderError::RateLimited { after: pause(answer) }
+            ProviderError::RateLimited { after: answer.pause() }
         }
         (StatusCode::UNAUTHORIZED, Some(body)) => {
             ProviderError::CredentialRejected { cause: cause(&body), status }
@@ -109,28 +104,6 @@ fn scopes(value: &Value) -> Vec<String> {
     words.into_iter().filter(|word| is_scope(word)).take(MAX_SCOPES).map(str::to_owned).collect()
 }
 
-/// Whether a text has the form of a scope name; nothing else of a provider's words is passed on.
-pub(super) fn is_scope(word: &str) -> bool {
-    (1..=64).contains(&word.len())
-        && word
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_:-.".contains(&byte))
-}
-
-/// How long a 429 asks to wait: seconds, or a date measured from the answer's own `Date`.
-fn pause(answer: &Answer) -> Duration {
-    let Some(text) = answer.header("retry-after") else { return DEFAULT_PAUSE };
-    if let Ok(seconds) = text.trim().parse::<u64>() {
-        return Duration::from_secs(seconds).min(MAX_PAUSE);
-    }
-    let until = httpdate::parse_http_date(text).ok();
-    let now = answer.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
-    match (until, now) {
-        (Some(until), Some(now)) => until.duration_since(now).unwrap_or(Duration::ZERO).min(MAX_PAUSE),
-        _ => DEFAULT_PAUSE,
-    }
-}
-
 fn body(answer: &Answer) -> Option<ErrorBody> {
     if !answer.is_json() {
         return None;
@@ -159,27 +132,12 @@ pub(super) fn speaks_gitlab(answer: &Answer) -> bool {
         )
 }
 
-/// An answer for the tests of this driver.
-#[cfg(test)]
-pub(super) fn test_answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
-    let mut map = http::HeaderMap::new();
-    for (name, value) in headers {
-        let name: http::HeaderName = name.parse().expect("header name");
-        map.insert(name, http::HeaderValue::from_str(value).expect("header value"));
-    }
-    Answer {
-        url: url::Url::parse("https://gitlab.test/api/v4").expect("a URL"),
-        status: StatusCode::from_u16(status).expect("status"),
-        headers: map,
-        body: bytes::Bytes::copy_from_slice(body.as_bytes()),
-        rate_limit: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::test_answer as answer;
+    use std::time::Duration;
+
     use super::*;
+    use crate::provider::api::test_answer as answer;
 
     fn json(status: u16, body: &str) -> ProviderError {
         refusal(&answer(status, &[("content-type", "application/json")], body))
@@ -269,7 +227,7 @@ mod tests {
         // Older versions name no pause with the JSON form.
         let body =
             r#"{"message":{"error":"This endpoint has been requested too many times. Try again later."}}"#;
-        assert_eq!(json(429, body), ProviderError::RateLimited { after: DEFAULT_PAUSE });
+        assert_eq!(json(429, body), ProviderError::RateLimited { after: Duration::from_secs(60) });
     }
 
     #[test]

@@ -1,37 +1,17 @@
 //! GitLab's JSON, and what it means here.
 
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::Url;
 
-use super::endpoint;
 use crate::domain::credential::Account;
 use crate::domain::repository::{Namespace, NamespaceKind, Permission, Repository, Visibility};
 use crate::domain::timestamp::Timestamp;
 use crate::provider::ProviderError;
 use crate::provider::api::Answer;
+use crate::provider::fields::{Id, bounded, lenient, moment};
 use crate::provider::inspection::{clean, clean_namespace, clean_repository};
-
-/// Most rows that an answer may have; GitLab cuts at 100 without a word.
-const MAX_ROWS: usize = 1_000;
-
-/// A database id: a whole number from 1 to 2^63 - 1. A string, a fraction or anything beyond is an error, never
-/// a wrapped number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Id(pub(super) u64);
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let id = i64::deserialize(deserializer)?;
-        match u64::try_from(id) {
-            Ok(id) if id > 0 => Ok(Self(id)),
-            _ => Err(serde::de::Error::custom("an id is a positive number")),
-        }
-    }
-}
+use crate::provider::links::{host, is_foreign, ssh_link, web_link};
 
 /// A project as a listing or a single call shows it.
 #[derive(Debug, Deserialize)]
@@ -87,17 +67,6 @@ struct Links {
     own: Option<String>,
 }
 
-/// A member that is not needed: of another shape, it counts as missing.
-fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: DeserializeOwned,
-{
-    // As raw text first: an untagged enum would keep a copy of every member, for every row.
-    let raw = Option::<&'de RawValue>::deserialize(deserializer)?;
-    Ok(raw.and_then(|raw| serde_json::from_str(raw.get()).ok()))
-}
-
 /// The rows of a listing.
 ///
 /// # Errors
@@ -110,13 +79,6 @@ pub(super) fn projects(answer: &Answer) -> Result<Vec<ProjectRow>, ProviderError
 /// The groups of a listing; errors as [`projects`].
 pub(super) fn groups(answer: &Answer) -> Result<Vec<GroupRow>, ProviderError> {
     bounded(answer.json()?)
-}
-
-fn bounded<T>(rows: Vec<T>) -> Result<Vec<T>, ProviderError> {
-    if rows.len() > MAX_ROWS {
-        return Err(ProviderError::garbled("its page has far more rows than it was asked for"));
-    }
-    Ok(rows)
 }
 
 impl ProjectRow {
@@ -184,51 +146,9 @@ impl ProjectRow {
         ]
         .into_iter()
         .flatten()
-        .filter_map(endpoint::host)
+        .filter_map(host)
         .collect()
     }
-}
-
-fn is_foreign(clone_url: &str, api: &Url) -> bool {
-    let own = api.host_str().map(str::to_ascii_lowercase);
-    endpoint::host(clone_url).is_some_and(|host| Some(host) != own)
-}
-
-/// A link for a browser or for git over HTTP(S), without user info; empty if it is none.
-fn web_link(text: &str) -> String {
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return String::new();
-    }
-    match Url::parse(text) {
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => String::new(),
-        Ok(url) if url.username().is_empty() && url.password().is_none() => text.to_owned(),
-        Ok(mut url) => match (url.set_username(""), url.set_password(None)) {
-            (Ok(()), Ok(())) => url.into(),
-            _ => String::new(),
-        },
-        Err(_) => String::new(),
-    }
-}
-
-/// An SSH URL in either form, without a password; empty if it is none. Its user stays: git needs it.
-fn ssh_link(text: &str) -> String {
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) || text.starts_with('-') {
-        return String::new();
-    }
-    if text.contains("://") {
-        return match Url::parse(text) {
-            Ok(url) if url.scheme() != "ssh" => String::new(),
-            Ok(url) if url.password().is_none() => text.to_owned(),
-            Ok(mut url) => url.set_password(None).map_or_else(|()| String::new(), |()| url.into()),
-            Err(_) => String::new(),
-        };
-    }
-    if text.contains(':') { text.to_owned() } else { String::new() }
-}
-
-fn moment(text: &str) -> Option<Timestamp> {
-    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok().map(Timestamp::from_unix_micros)
 }
 
 /// A group of `/groups`.
@@ -349,8 +269,8 @@ pub(super) struct VersionRow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::test_answer;
     use super::*;
+    use crate::provider::api::test_answer;
 
     fn api() -> Url {
         Url::parse("https://gitlab.com/api/v4").expect("a URL")

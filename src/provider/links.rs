@@ -1,0 +1,156 @@
+//! Links that a provider shows: cleaned before they are given on, and compared with the endpoint.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::ProviderError;
+
+/// A link for a browser or for git over HTTP(S), without user info; empty if it is none.
+pub(crate) fn web_link(text: &str) -> String {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return String::new();
+    }
+    match Url::parse(text) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => String::new(),
+        Ok(url) if url.username().is_empty() && url.password().is_none() => text.to_owned(),
+        Ok(mut url) => match (url.set_username(""), url.set_password(None)) {
+            (Ok(()), Ok(())) => url.into(),
+            _ => String::new(),
+        },
+        Err(_) => String::new(),
+    }
+}
+
+/// An SSH URL in either form, without a password; empty if it is none. Its user stays: git needs it.
+pub(crate) fn ssh_link(text: &str) -> String {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) || text.starts_with('-') {
+        return String::new();
+    }
+    if text.contains("://") {
+        return match Url::parse(text) {
+            Ok(url) if url.scheme() != "ssh" => String::new(),
+            Ok(url) if url.password().is_none() => text.to_owned(),
+            Ok(mut url) => url.set_password(None).map_or_else(|()| String::new(), |()| url.into()),
+            Err(_) => String::new(),
+        };
+    }
+    if text.contains(':') { text.to_owned() } else { String::new() }
+}
+
+/// Whether a clone URL names another host than the endpoint at `api`.
+pub(crate) fn is_foreign(clone_url: &str, api: &Url) -> bool {
+    let own = api.host_str().map(str::to_ascii_lowercase);
+    host(clone_url).is_some_and(|host| Some(host) != own)
+}
+
+/// The host that a URL of any form names, in lower case; `None` for a text that is no URL.
+pub(crate) fn host(text: &str) -> Option<String> {
+    CloneUrl::parse(text).ok().map(|url| url.site.host)
+}
+
+/// Whether a host is the machine itself.
+pub(crate) fn is_local(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost") || host.starts_with("127.") || host == "[::1]"
+}
+
+/// The host and the port of a URL, as far as they tell one web server from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Site {
+    host: String,
+    /// `None` for SSH, whose port says nothing about the web server.
+    port: Option<u16>,
+}
+
+impl Site {
+    fn of(url: &Url) -> Option<Self> {
+        let host = url.host_str()?.to_ascii_lowercase();
+        let web = matches!(url.scheme(), "http" | "https");
+        let port = if web { url.port_or_known_default() } else { None };
+        Some(Self { host, port })
+    }
+
+    /// Whether both can be the same machine: the same host, and the same port where both name one.
+    fn fits(&self, other: &Self) -> bool {
+        self.host == other.host && (self.port.is_none() || other.port.is_none() || self.port == other.port)
+    }
+}
+
+/// What a clone URL says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CloneUrl {
+    site: Site,
+    /// The path without percent-encoding and without slashes around it.
+    path: String,
+}
+
+impl CloneUrl {
+    /// Reads `https://host[:port]/path.git`, `ssh://git@host[:port]/path.git` and `git@host:path.git`.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: a text of another form names no repository.
+    pub(crate) fn parse(text: &str) -> Result<Self, ProviderError> {
+        let (site, path) = if text.contains("://") {
+            let url = Url::parse(text).map_err(|_| ProviderError::NotFound)?;
+            if !matches!(url.scheme(), "http" | "https" | "ssh") {
+                return Err(ProviderError::NotFound);
+            }
+            let path = percent_decode_str(url.path()).decode_utf8().map_err(|_| ProviderError::NotFound)?;
+            (Site::of(&url).ok_or(ProviderError::NotFound)?, path.into_owned())
+        } else {
+            let (before, path) = text.split_once(':').ok_or(ProviderError::NotFound)?;
+            let host = before.rsplit_once('@').map_or(before, |(_, host)| host).to_ascii_lowercase();
+            if host.is_empty() || host.contains('/') {
+                return Err(ProviderError::NotFound);
+            }
+            (Site { host, port: None }, path.to_owned())
+        };
+        Ok(Self { site, path: path.trim_matches('/').to_owned() })
+    }
+
+    /// The path below `root`, which is empty or begins with a slash: web URLs carry it, SSH ones do not.
+    pub(crate) fn path_below(&self, root: &str) -> &str {
+        let inside = self.path.strip_prefix(root.trim_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+        match (self.site.port, inside) {
+            (Some(_), Some(inside)) if !root.is_empty() => inside,
+            _ => &self.path,
+        }
+    }
+
+    /// Whether the URL names the instance of `api` itself, or the place of one of `shown`: the clone URLs
+    /// of the repository that was found. The administrator can set another clone root.
+    pub(crate) fn is_at(&self, api: &Url, shown: &[&str]) -> bool {
+        Site::of(api).is_some_and(|site| site.fits(&self.site))
+            || shown.iter().any(|text| Self::parse(text).is_ok_and(|other| other.site.fits(&self.site)))
+    }
+}
+
+/// A path without `.git` at its end.
+pub(crate) fn without_git(path: &str) -> &str {
+    path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_carry_no_user_and_no_script() {
+        assert_eq!(web_link("https://oauth2:secret@git.test/a/b.git"), "https://git.test/a/b.git");
+        assert_eq!(ssh_link("ssh://git:secret@git.test:2222/a/b.git"), "ssh://git@git.test:2222/a/b.git");
+        assert_eq!(ssh_link("git@git.test:a/b.git"), "git@git.test:a/b.git");
+        for bad in ["javascript:alert(1)", "https://a b/", "ext::sh -c", "no link", ""] {
+            assert_eq!(web_link(bad), "", "{bad}");
+        }
+        for bad in ["-oProxyCommand=x:y", "https://git.test/a", "no link", "a\nb:c"] {
+            assert_eq!(ssh_link(bad), "", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_clone_url_of_another_host_is_foreign() {
+        let api = Url::parse("https://Git.test:8443/api").expect("a URL");
+        assert!(!is_foreign("https://git.test/a/b.git", &api) && !is_foreign("git@git.test:a/b.git", &api));
+        assert!(is_foreign("http://localhost:3000/a/b.git", &api) && !is_foreign("", &api));
+    }
+}
