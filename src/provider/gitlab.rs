@@ -16,11 +16,9 @@ mod rows;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use zeroize::Zeroizing;
+use http::{HeaderMap, StatusCode};
 
-use super::api::Api;
+use super::api::{Api, authorize_with};
 use super::{
     About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
     ProviderError, RefList,
@@ -143,12 +141,7 @@ impl Provider for Gitlab {
     }
 
     fn authorize(&self, credential: &Credential, headers: &mut HeaderMap) {
-        let text = Zeroizing::new(format!("Bearer {}", credential.token.expose()));
-        // A token is visible ASCII, so this cannot fail; without a header the call is answered with a 401.
-        if let Ok(mut value) = HeaderValue::from_str(&text) {
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        authorize_with("Bearer", credential.token.expose(), headers);
     }
 
     async fn inspect(&self, api: &Api, wanted: &[CapabilityType]) -> Inspection {
@@ -210,6 +203,8 @@ fn full_path(resource: &str, project: bool) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::AUTHORIZATION;
+
     use super::*;
     use crate::domain::credential::Secret;
 

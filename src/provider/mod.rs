@@ -31,6 +31,7 @@ pub mod gitlab;
 mod inspection;
 mod links;
 mod mask;
+mod paging;
 pub mod session;
 
 pub use error::{ProviderError, RejectionCause};

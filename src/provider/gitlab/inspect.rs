@@ -10,7 +10,7 @@ use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
 use crate::provider::inspection::{Heard, clean, failed, release, skip_rest, warned, warned_of_links};
 use crate::provider::links::host;
-use crate::provider::{Inspection, ProviderError};
+use crate::provider::{Inspection, ProviderError, paging};
 
 /// Runs all checks. The calls do not depend on each other and run side by side; two more follow where an
 /// answer leaves a question open.
@@ -341,8 +341,7 @@ fn foreign_links(hosts: &[String], api: &Api) -> Option<CheckResult> {
 
 /// The host of the first link to a page.
 fn link_host(answer: &Answer) -> Option<String> {
-    let (_, rest) = answer.header("link")?.split_once('<')?;
-    host(rest.split_once('>')?.0)
+    host(paging::target(&answer.headers, "first")?)
 }
 
 fn webhook_check(

@@ -6,7 +6,7 @@ use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::provider::api::{Answer, Api, Call};
 use crate::provider::fields::Id;
-use crate::provider::{List, ProviderError, Walk};
+use crate::provider::{List, ProviderError, Walk, paging};
 
 /// The most rows of one page.
 pub(super) const MAX_PAGE_SIZE: u64 = 100;
@@ -156,21 +156,8 @@ struct NextLink {
 /// The link to the next page, of which only the query counts: its origin is the configured one, which can be
 /// out of reach, or anybody's.
 fn next_link(answer: &Answer, after: u64) -> Result<Option<NextLink>, ProviderError> {
-    let mut links =
-        answer.headers.get_all(http::header::LINK).into_iter().filter_map(|value| value.to_str().ok());
-    let Some(target) = links.find_map(|links| {
-        links
-            .split(',')
-            .find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
-            .and_then(|link| link.split_once('<')?.1.split_once('>'))
-            .map(|(target, _)| target)
-    }) else {
-        return Ok(None);
-    };
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    let value = |name: &str| {
-        url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
-    };
+    let Some(target) = paging::target(&answer.headers, "next") else { return Ok(None) };
+    let value = |name: &str| paging::parameter(target, name);
     match value("id_after").map(|id| id.parse::<u64>()) {
         Some(Ok(id)) if id > after => {}
         Some(Ok(_)) => return Err(STUCK),
