@@ -5,6 +5,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use crate::domain::connection::{ConnectionId, ConnectionName, TenantId, check_text};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 use crate::service::draft::Violations;
+use crate::service::repositories::Parent;
 
 /// Longest resource name that is looked at, in bytes.
 const MAX_NAME_BYTES: usize = 1_024;
@@ -29,6 +30,16 @@ pub(super) fn connection(field: &str, text: &str, violations: &mut Violations) -
         _ => Err(not_of_form(text, "tenants/{tenant}/connections/{connection}")),
     };
     violations.take(field, parsed)
+}
+
+/// `tenants/{tenant}/connections/{connection}`, or `tenants/{tenant}/connections/-` for all of them (AIP-159).
+pub(super) fn connection_or_all(field: &str, text: &str, violations: &mut Violations) -> Option<Parent> {
+    match split(text).as_deref() {
+        Some(["tenants", tenant, "connections", "-"]) => {
+            violations.take(field, TenantId::parse(tenant)).map(Parent::Tenant)
+        }
+        _ => connection(field, text, violations).map(Parent::Connection),
+    }
 }
 
 /// `tenants/{tenant}/connections/{connection}/repositories/{repository}`: the connection and the decoded id.

@@ -9,7 +9,6 @@ use tonic::{Request, Response, Status};
 
 use super::connections::content;
 use super::{convert, names, open, status};
-use crate::domain::connection::ConnectionName;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::repository_service_server::RepositoryService;
@@ -18,7 +17,7 @@ use crate::service::checked;
 use crate::service::draft::Violations;
 use crate::service::error::Error;
 use crate::service::page_token::Binding;
-use crate::service::repositories::{PageRequest, Repositories, Wanted};
+use crate::service::repositories::{Batch, PageRequest, Repositories, Section, Wanted};
 
 /// Longest query, namespace, full name or clone URL, in bytes.
 const MAX_TEXT_BYTES: usize = 2_048;
@@ -47,7 +46,7 @@ impl RepositoryHandlers {
     ) -> Result<v1::ListRepositoriesResponse, Error> {
         let (context, mut message) = open(request)?;
         let mut violations = Violations::default();
-        let name = names::connection("parent", &message.parent, &mut violations);
+        let parent = names::connection_or_all("parent", &message.parent, &mut violations);
         let wanted = wanted(
             &message.query,
             &message.namespace,
@@ -58,14 +57,18 @@ impl RepositoryHandlers {
         let size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
         let token = std::mem::take(&mut message.page_token);
         violations.finish()?;
-        let name = checked(name)?;
+        let parent = checked(parent)?;
         let page = PageRequest { size, token, binding: Binding(content("ListRepositories", &message)) };
-        let listing = self.repositories.list(&context, &name, wanted, page).await?;
-        Ok(v1::ListRepositoriesResponse {
-            repositories: listing.rows.into_iter().map(|row| convert::repository(&name, row)).collect(),
-            next_page_token: listing.next_page_token,
-            warnings: listing.warnings.into_iter().map(|warning| convert::warning(&name, warning)).collect(),
-        })
+        let listing = self.repositories.list(&context, parent, wanted, page).await?;
+        let mut response =
+            v1::ListRepositoriesResponse { next_page_token: listing.next_page_token, ..Default::default() };
+        for section in listing.sections {
+            let section = Rows::of(section);
+            response.repositories.extend(section.repositories);
+            response.unreachable.extend(section.unreachable);
+            response.warnings.extend(section.warnings);
+        }
+        Ok(response)
     }
 
     async fn namespaces(
@@ -91,7 +94,7 @@ impl RepositoryHandlers {
     async fn stream(&self, request: Request<v1::StreamRepositoriesRequest>) -> Result<Batches, Error> {
         let (mut context, message) = open(request)?;
         let mut violations = Violations::default();
-        let name = names::connection("parent", &message.parent, &mut violations);
+        let parent = names::connection_or_all("parent", &message.parent, &mut violations);
         let wanted = wanted(
             &message.query,
             &message.namespace,
@@ -100,16 +103,16 @@ impl RepositoryHandlers {
             &mut violations,
         );
         violations.finish()?;
-        let name = checked(name)?;
+        let parent = checked(parent)?;
         // A caller's own deadline was set by the inbound layers; where there is none a stream may take longer than
         // a unary call.
         let total = Instant::now() + self.stream_total;
         context.deadline = context.stream_deadline.map_or(total, |deadline| deadline.min(total));
         let deadline = context.deadline;
-        let batches = self.repositories.stream(&context, &name, wanted).await?;
+        let batches = self.repositories.stream(&context, parent, wanted).await?;
         let messages = batches.flat_map(move |batch| {
             let messages = match batch {
-                Ok(batch) => split(&name, batch),
+                Ok(batch) => split(batch),
                 Err(error) => vec![Err(status::of(error))],
             };
             futures_util::stream::iter(messages)
@@ -232,23 +235,51 @@ impl RepositoryService for RepositoryHandlers {
     }
 }
 
+/// What one connection brought to an answer.
+struct Rows<I> {
+    repositories: I,
+    unreachable: Option<String>,
+    warnings: Vec<v1::RepositoryWarning>,
+}
+
+impl Rows<std::iter::Empty<v1::Repository>> {
+    fn of(section: Section) -> Rows<impl Iterator<Item = v1::Repository>> {
+        let Section { connection, repositories, warnings, failure } = section;
+        let mut warnings: Vec<_> =
+            warnings.into_iter().map(|warning| convert::warning(&connection, warning)).collect();
+        let unreachable = failure.is_some().then(|| connection.to_string());
+        // The name alone would leave open what to do about it.
+        warnings.extend(failure.map(|error| {
+            let status = status::of(error);
+            // The call goes well, so its log line will not tell.
+            if let Some(cause) = status::Cause::of(&status) {
+                tracing::error!(%connection, %cause, "a connection is left out of a listing");
+            }
+            v1::RepositoryWarning {
+                connection: connection.to_string(),
+                reason: status::reason(&status),
+                message: status.message().to_owned(),
+            }
+        }));
+        let repositories = repositories.into_iter().map(move |row| convert::repository(&connection, row));
+        Rows { repositories, unreachable, warnings }
+    }
+}
+
 /// One batch as messages of a bounded number of rows; at least one, for it tells the progress.
-fn split(
-    name: &ConnectionName,
-    batch: crate::service::repositories::Batch,
-) -> Vec<Result<v1::StreamRepositoriesResponse, Status>> {
+fn split(batch: Batch) -> Vec<Result<v1::StreamRepositoriesResponse, Status>> {
     let progress = v1::stream_repositories_response::Progress {
         seen: i64::try_from(batch.seen).unwrap_or(i64::MAX),
         total: batch.total.and_then(|total| i64::try_from(total).ok()),
     };
-    let mut warnings: Vec<_> =
-        batch.warnings.into_iter().map(|warning| convert::warning(name, warning)).collect();
-    let mut rows = batch.repositories.into_iter().map(|row| convert::repository(name, row)).peekable();
+    let Rows { repositories, unreachable, mut warnings } = Rows::of(batch.section);
+    let (mut rows, mut unreachable) = (repositories.peekable(), Vec::from_iter(unreachable));
     let mut messages = Vec::new();
     loop {
         messages.push(Ok(v1::StreamRepositoriesResponse {
             repositories: rows.by_ref().take(ROWS_PER_MESSAGE).collect(),
             progress: Some(progress),
+            unreachable: std::mem::take(&mut unreachable),
             warnings: std::mem::take(&mut warnings),
         }));
         if rows.peek().is_none() {

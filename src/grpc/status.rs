@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Status};
-use tonic_types::pb;
+use tonic_types::{StatusExt as _, pb};
 
 use super::convert;
 use crate::domain::verification::Certificate;
@@ -35,6 +35,12 @@ impl Cause {
     pub fn of(status: &Status) -> Option<&Self> {
         std::error::Error::source(status).and_then(<dyn std::error::Error>::downcast_ref)
     }
+}
+
+/// The reason of a status of this service, such as `PROVIDER_TIMEOUT`.
+#[must_use]
+pub fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
 /// The status of an error.

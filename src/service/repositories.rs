@@ -1,15 +1,18 @@
-//! Repositories and namespaces of a connection, as its provider shows them now.
+//! Repositories, namespaces and refs of a connection, as its provider shows them now.
+
+mod across;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 
 use super::error::{CredentialOrigin, Error};
 use super::page_token::{self, Binding as TokenBinding};
 use super::{Context, Core, Reach};
-use crate::domain::connection::{ConnectionName, ConnectionRecord, Scope};
+use crate::domain::connection::{ConnectionName, ConnectionRecord, Scope, TenantId};
 use crate::domain::credential::looks_like_token;
 use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::refs::{Ref, RefKind};
@@ -52,6 +55,37 @@ pub struct PageRequest {
     pub binding: TokenBinding,
 }
 
+/// Whose repositories are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parent {
+    /// Those of one connection.
+    Connection(ConnectionName),
+    /// Those of all connections of a tenant, one connection after the other in the order of their ids.
+    Tenant(TenantId),
+}
+
+/// One page of a listing of repositories.
+#[derive(Debug)]
+pub struct RepositoriesPage {
+    /// The rows, by their connections.
+    pub sections: Vec<Section>,
+    /// Leads to the next page; empty after the last.
+    pub next_page_token: String,
+}
+
+/// What one connection brought to a listing.
+#[derive(Debug)]
+pub struct Section {
+    /// Which connection.
+    pub connection: ConnectionName,
+    /// Its rows.
+    pub repositories: Vec<Repository>,
+    /// What a reader should know about rows that are missing.
+    pub warnings: Vec<Warning>,
+    /// Why the rest of its rows is missing. Only among several connections: alone, its failure is the call's.
+    pub failure: Option<Error>,
+}
+
 /// One page of a listing.
 #[derive(Debug)]
 pub struct Listing<T> {
@@ -63,17 +97,15 @@ pub struct Listing<T> {
     pub warnings: Vec<Warning>,
 }
 
-/// What arrives of a stream at a time: one page of the provider.
+/// What arrives of a stream at a time: one page of a provider, or the end of a connection that failed.
 #[derive(Debug)]
 pub struct Batch {
     /// The wanted rows of the page.
-    pub repositories: Vec<Repository>,
+    pub section: Section,
     /// How many rows were looked at so far.
     pub seen: u64,
-    /// How many there are in all, if the provider told.
+    /// How many there are in all, if the provider told; never among several connections.
     pub total: Option<u64>,
-    /// What a reader should know about rows that are missing.
-    pub warnings: Vec<Warning>,
 }
 
 /// The operations on repositories.
@@ -87,42 +119,30 @@ impl Repositories {
         Self(core)
     }
 
-    /// One page of the connection's repositories. May be short, even empty, with a token: then a filter passed
-    /// few rows of what was looked at.
+    /// One page of the repositories of a connection, or of all connections of a tenant. May be short, even empty,
+    /// with a token: then a filter passed few rows of what was looked at, or a provider took its time.
     ///
     /// # Errors
     ///
-    /// [`Error::ConnectionNotFound`], [`Error::Disabled`], [`Error::PageTokenInvalid`], [`Error::Provider`].
+    /// [`Error::PageTokenInvalid`]; of one connection [`Error::ConnectionNotFound`], [`Error::Disabled`],
+    /// [`Error::Provider`], which among several are told in their sections.
     pub async fn list(
         &self,
         context: &Context,
-        name: &ConnectionName,
+        parent: Parent,
         wanted: Wanted,
         page: PageRequest,
-    ) -> Result<Listing<Repository>, Error> {
-        let reach = self.0.reach(name, context.deadline).await?;
-        let list = wanted.into_list(&reach.record.connection.scope, Walk::Chain);
-        let mut unknown_permission = 0_usize;
-        let mut listing = self
-            .walk(
-                page,
-                context.deadline,
-                &reach,
-                |row| {
-                    unknown_permission += usize::from(hidden_for_unknown_permission(&list, row));
-                    list.keeps(row)
-                },
-                |at, page_size| {
-                    let (reach, list) = (&reach, List { page_size, ..list.clone() });
-                    async move {
-                        let page = reach.provider.repositories(&reach.api, &list, at.as_ref()).await;
-                        page.map_err(|error| reach.failed(error))
-                    }
-                },
-            )
-            .await?;
-        listing.warnings.extend(permission_warning(unknown_permission));
-        Ok(listing)
+    ) -> Result<RepositoriesPage, Error> {
+        let connection = match parent {
+            Parent::Connection(name) => name,
+            Parent::Tenant(tenant) => return self.list_across(context, tenant, wanted, page).await,
+        };
+        let reach = self.0.reach(&connection, context.deadline).await?;
+        let (at, extent) = (self.start(&page)?, Extent::new(&page, context.deadline));
+        let Walked { rows, warnings, next } = section(&reach, wanted, at, extent).await?;
+        let section = Section { connection, repositories: rows, warnings, failure: None };
+        let next_page_token = self.token(&page, next.map(|next| next.encode()));
+        Ok(RepositoriesPage { sections: vec![section], next_page_token })
     }
 
     /// One page of the places that hold repositories.
@@ -188,65 +208,51 @@ impl Repositories {
         .await
     }
 
-    /// Collects one page of an answer from as many pages of the provider as it takes, up to a bound. `fetch` gets the
-    /// cursor and how many rows the provider's page should have.
+    /// One page of an answer out of one connection.
     async fn walk<T, Fut>(
         &self,
         page: PageRequest,
         deadline: Instant,
         reach: &Reach<'_>,
-        mut keeps: impl FnMut(&T) -> bool,
+        keeps: impl FnMut(&T) -> bool,
         fetch: impl Fn(Option<Cursor>, usize) -> Fut,
     ) -> Result<Listing<T>, Error>
     where
         Fut: Future<Output = Result<Page<T>, Error>>,
     {
-        let core = &*self.0;
-        let now = core.clock.now();
-        let size = page_size(page.size);
-        let mut at = if page.token.is_empty() {
-            Position { cursor: None, skip: 0, size }
-        } else {
-            let bytes = page_token::open(&core.secret, &page.binding, &page.token, now)?;
-            Position::decode(&bytes).ok_or(Error::PageTokenInvalid)?
-        };
-        let half_time = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-        let mut listing = Listing { rows: Vec::new(), next_page_token: String::new(), warnings: Vec::new() };
-        for call in 1.. {
-            let found = fetch(at.cursor.clone(), at.size).await?;
-            listing.warnings.extend(found.warnings);
-            let rows = found.items.len();
-            let mut cut = None;
-            for (index, row) in found.items.into_iter().enumerate().skip(at.skip) {
-                if keeps(&row) {
-                    listing.rows.push(row);
-                }
-                if listing.rows.len() == size && index + 1 < rows {
-                    cut = Some(index + 1);
-                    break;
-                }
-            }
-            let next = match (cut, found.next.into_iter().next()) {
-                (Some(skip), _) => Position { skip, ..at },
-                (None, Some(cursor)) if at.cursor.as_ref() == Some(&cursor) => {
-                    let told = "its paging led back to a page that was read already";
-                    return Err(reach.failed(ProviderError::garbled(told)));
-                }
-                (None, Some(cursor)) => Position { cursor: Some(cursor), skip: 0, size },
-                (None, None) => return Ok(listing),
-            };
-            if listing.rows.len() >= size || call >= MAX_CALLS_PER_PAGE || Instant::now() >= half_time {
-                listing.next_page_token = page_token::issue(&core.secret, &page.binding, &next.encode(), now);
-                return Ok(listing);
-            }
-            at = next;
+        let (at, extent) = (self.start(&page)?, Extent::new(&page, deadline));
+        let Walked { rows, warnings, next } = walk(reach, at, extent, keeps, fetch).await?;
+        let next_page_token = self.token(&page, next.map(|next| next.encode()));
+        Ok(Listing { rows, next_page_token, warnings })
+    }
+
+    /// Where a page of one connection begins.
+    fn start(&self, page: &PageRequest) -> Result<Position, Error> {
+        match self.opened(page)? {
+            None => Ok(Position::first(page_size(page.size))),
+            Some(bytes) => Position::decode(&bytes).ok_or(Error::PageTokenInvalid),
         }
-        Ok(listing)
+    }
+
+    /// What the token of a page holds; `None` for the first one.
+    fn opened(&self, page: &PageRequest) -> Result<Option<Vec<u8>>, Error> {
+        if page.token.is_empty() {
+            return Ok(None);
+        }
+        page_token::open(&self.0.secret, &page.binding, &page.token, self.0.clock.now()).map(Some)
+    }
+
+    /// The token that leads on to `next`; empty after the last page.
+    fn token(&self, page: &PageRequest, next: Option<Vec<u8>>) -> String {
+        next.map_or_else(String::new, |next| {
+            page_token::issue(&self.0.secret, &page.binding, &next, self.0.clock.now())
+        })
     }
 
     /// All wanted repositories, in the provider's order, a batch for each of its pages. Fetched side by side where
     /// the provider allows it, never further ahead of the reader than a few pages; a reader that stops
-    /// reading stops the fetching, and dropping the stream cancels it. The first error is the last item.
+    /// reading stops the fetching, and dropping the stream cancels it. The first error is the last item; among
+    /// several connections a failure is told in its section instead, and the next connection follows.
     ///
     /// # Errors
     ///
@@ -254,11 +260,22 @@ impl Repositories {
     pub async fn stream(
         &self,
         context: &Context,
-        name: &ConnectionName,
+        parent: Parent,
         wanted: Wanted,
-    ) -> Result<impl Stream<Item = Result<Batch, Error>> + Send + 'static, Error> {
-        let until = context.deadline;
-        let Reach { record, provider, api } = self.0.reach(name, until).await?;
+    ) -> Result<BoxStream<'static, Result<Batch, Error>>, Error> {
+        match parent {
+            Parent::Connection(name) => self.stream_one(context.deadline, name, wanted).await,
+            Parent::Tenant(tenant) => Ok(self.stream_across(context.deadline, tenant, wanted)),
+        }
+    }
+
+    async fn stream_one(
+        &self,
+        until: Instant,
+        connection: ConnectionName,
+        wanted: Wanted,
+    ) -> Result<BoxStream<'static, Result<Batch, Error>>, Error> {
+        let Reach { record, provider, api } = self.0.reach(&connection, until).await?;
         let about = provider.about();
         let list = Arc::new(wanted.into_list(&record.connection.scope, Walk::Fan));
         let (core, id, walked) = (self.0.clone(), about.id, list.clone());
@@ -272,7 +289,7 @@ impl Repositories {
             },
         );
         let (mut seen, mut total, mut warned) = (0_u64, None, false);
-        Ok(pages.map(move |page| {
+        let batches = pages.map(move |page| {
             let page = page.map_err(|error| stored(error, about, &record))?;
             seen += page.items.len() as u64;
             total = total.or(page.total);
@@ -284,8 +301,10 @@ impl Repositories {
                 warnings.extend(permission_warning(hidden));
             }
             let repositories = page.items.into_iter().filter(|row| list.keeps(row)).collect();
-            Ok(Batch { repositories, seen, total, warnings })
-        }))
+            let section = Section { connection: connection.clone(), repositories, warnings, failure: None };
+            Ok(Batch { section, seen, total })
+        });
+        Ok(batches.boxed())
     }
 
     /// The repository of that stable id.
@@ -350,6 +369,112 @@ impl Wanted {
     }
 }
 
+/// What was found for one page of an answer.
+struct Walked<T> {
+    rows: Vec<T>,
+    warnings: Vec<Warning>,
+    /// Where the rest is.
+    next: Option<Position>,
+}
+
+/// How much of one page of an answer is still to be found.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    /// Rows that are missing.
+    room: usize,
+    /// Rows that a page of the provider should have.
+    page_size: usize,
+    /// The moment after which the page is handed out as it is, with a token.
+    half_time: Instant,
+}
+
+impl Extent {
+    fn new(page: &PageRequest, deadline: Instant) -> Self {
+        let size = page_size(page.size);
+        let now = Instant::now();
+        let half_time = now + deadline.saturating_duration_since(now) / 2;
+        Self { room: size, page_size: size, half_time }
+    }
+}
+
+/// The wanted repositories of one connection, from `at` on.
+async fn section(
+    reach: &Reach<'_>,
+    wanted: Wanted,
+    at: Position,
+    extent: Extent,
+) -> Result<Walked<Repository>, Error> {
+    let list = wanted.into_list(&reach.record.connection.scope, Walk::Chain);
+    let mut unknown_permission = 0_usize;
+    let mut walked = walk(
+        reach,
+        at,
+        extent,
+        |row| {
+            unknown_permission += usize::from(hidden_for_unknown_permission(&list, row));
+            list.keeps(row)
+        },
+        |at, page_size| {
+            let list = List { page_size, ..list.clone() };
+            async move {
+                let page = reach.provider.repositories(&reach.api, &list, at.as_ref()).await;
+                page.map_err(|error| reach.failed(error))
+            }
+        },
+    )
+    .await?;
+    walked.warnings.extend(permission_warning(unknown_permission));
+    Ok(walked)
+}
+
+/// Collects the rows of `extent` from as many pages of the provider as it takes, up to a bound. `fetch` gets the
+/// cursor and how many rows the provider's page should have.
+async fn walk<T, Fut>(
+    reach: &Reach<'_>,
+    mut at: Position,
+    extent: Extent,
+    mut keeps: impl FnMut(&T) -> bool,
+    fetch: impl Fn(Option<Cursor>, usize) -> Fut,
+) -> Result<Walked<T>, Error>
+where
+    Fut: Future<Output = Result<Page<T>, Error>>,
+{
+    let mut walked = Walked { rows: Vec::new(), warnings: Vec::new(), next: None };
+    for call in 1.. {
+        let found = fetch(at.cursor.clone(), at.size).await?;
+        walked.warnings.extend(found.warnings);
+        let rows = found.items.len();
+        let mut cut = None;
+        for (index, row) in found.items.into_iter().enumerate().skip(at.skip) {
+            if keeps(&row) {
+                walked.rows.push(row);
+            }
+            if walked.rows.len() == extent.room && index + 1 < rows {
+                cut = Some(index + 1);
+                break;
+            }
+        }
+        let next = match (cut, found.next.into_iter().next()) {
+            (Some(skip), _) => Position { skip, ..at },
+            (None, Some(cursor)) if at.cursor.as_ref() == Some(&cursor) => {
+                let told = "its paging led back to a page that was read already";
+                return Err(reach.failed(ProviderError::garbled(told)));
+            }
+            (None, Some(cursor)) => Position { cursor: Some(cursor), skip: 0, size: extent.page_size },
+            (None, None) => return Ok(walked),
+        };
+        if walked.rows.len() >= extent.room
+            || call >= MAX_CALLS_PER_PAGE
+            || Instant::now() >= extent.half_time
+        {
+            walked.next = Some(next);
+            return Ok(walked);
+        }
+        at = next;
+    }
+    Ok(walked)
+}
+
 /// Looks the driver up again: a stream outlives the borrow of the one it was made with.
 async fn page_of(
     core: &Core,
@@ -374,6 +499,10 @@ struct Position {
 }
 
 impl Position {
+    const fn first(size: usize) -> Self {
+        Self { cursor: None, skip: 0, size }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = (self.skip as u32).to_be_bytes().to_vec();
         // At most MAX_PAGE_SIZE.

@@ -1,5 +1,6 @@
 //! The service over its real gRPC surface.
 
+mod across;
 mod between;
 mod editing;
 mod expiry;
