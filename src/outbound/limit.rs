@@ -1,7 +1,8 @@
-//! How many calls may be under way to one host and for one connection, and when none may.
+//! How many calls may be under way to one host and for one account, and when none may.
 //!
-//! A provider counts a token's calls, so the pause that it asks for closes the connection, not the host: one
-//! tenant's spent quota is no other tenant's wait.
+//! A provider counts the calls of an account, so the pause that it asks for closes the account, not the host: one
+//! account's spent quota is no other's wait. Background calls leave to callers half of the places and the last tenth of
+//! the quota.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,18 +17,21 @@ use tower::retry::budget::TpsBudget;
 use tower::{Service, ServiceExt};
 use tracing::debug;
 
-use super::{Body, Sending, TransportError, WallClock, deadline_of, pushback, retry};
+use super::{Background, Body, Sending, TransportError, WallClock, deadline_of, pushback, retry};
 use crate::domain::base_url::Origin;
+use crate::domain::connection::RateLimit;
 
 /// Most calls under way to one host, for all connections together.
 const HOST_CONCURRENCY: usize = 128;
+/// The part of a quota that background calls leave to callers: one in so many.
+const RESERVE: i64 = 10;
 /// Most gates that are kept. One that is in use, or closed, is kept as long as that lasts.
 const MAX_GATES: usize = 8_192;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Host(Origin),
-    Connection(Origin, String),
+    Account(Origin, String),
 }
 
 /// The gates of one process.
@@ -47,14 +51,20 @@ impl Limits {
         Self { gates: Mutex::default(), wall_clock }
     }
 
-    /// The gates that a call of `connection` to `origin` goes through. The first caller's `concurrency` holds
+    /// The gates that a call of `account` to `origin` goes through. The first caller's `concurrency` holds
     /// as long as the gate is in use.
-    pub(super) fn gates(&self, origin: &Origin, connection: &str, concurrency: usize) -> Gates {
+    pub(super) fn gates(&self, origin: &Origin, account: &str, concurrency: usize) -> Gates {
         Gates {
-            connection: self.gate(Key::Connection(origin.clone(), connection.to_owned()), concurrency.max(1)),
+            account: self.gate(Key::Account(origin.clone(), account.to_owned()), concurrency.max(1)),
             host: self.gate(Key::Host(origin.clone()), HOST_CONCURRENCY),
             wall_clock: Arc::clone(&self.wall_clock),
         }
+    }
+
+    /// What the provider at `origin` last said of the account's quota.
+    pub(super) fn last_told(&self, origin: &Origin, account: &str) -> Option<RateLimit> {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.get(&Key::Account(origin.clone(), account.to_owned()))?.told()
     }
 
     fn gate(&self, key: Key, permits: usize) -> Arc<Gate> {
@@ -77,7 +87,10 @@ impl Limits {
 #[derive(Debug)]
 struct Gate {
     permits: Arc<Semaphore>,
+    /// What background calls take first: half of the permits, one at least.
+    background: Arc<Semaphore>,
     closed_until: Mutex<Option<Instant>>,
+    told: Mutex<Option<RateLimit>>,
     budget: Arc<TpsBudget>,
 }
 
@@ -85,7 +98,9 @@ impl Gate {
     fn new(permits: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(permits)),
+            background: Arc::new(Semaphore::new((permits / 2).max(1))),
             closed_until: Mutex::default(),
+            told: Mutex::default(),
             budget: retry::budget(),
         }
     }
@@ -97,16 +112,24 @@ impl Gate {
         *until
     }
 
+    fn told(&self) -> Option<RateLimit> {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, rate_limit: RateLimit) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(rate_limit);
+    }
+
     fn close_until(&self, moment: Instant) {
         let mut until = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
         *until = Some(until.map_or(moment, |until| until.max(moment)));
     }
 }
 
-/// What the calls of one connection go through.
+/// What the calls of one account go through.
 #[derive(Clone)]
 pub(super) struct Gates {
-    connection: Arc<Gate>,
+    account: Arc<Gate>,
     host: Arc<Gate>,
     wall_clock: WallClock,
 }
@@ -123,9 +146,9 @@ impl Gates {
         Arc::clone(&self.host.budget)
     }
 
-    /// Waits until the connection is open.
+    /// Waits until the account is open.
     async fn wait_open(&self, deadline: Instant) -> Result<(), TransportError> {
-        while let Some(until) = self.connection.closed_until() {
+        while let Some(until) = self.account.closed_until() {
             if until >= deadline {
                 return Err(TransportError::RateLimited { after: until - Instant::now() });
             }
@@ -134,16 +157,31 @@ impl Gates {
         Ok(())
     }
 
+    /// Refuses a background call while no more is left of the quota than callers should find.
+    fn leave_a_reserve(&self) -> Result<(), TransportError> {
+        let now = (self.wall_clock)();
+        let low = self.account.told().filter(|told| told.remaining <= told.limit / RESERVE);
+        match low.and_then(|told| told.reset_time).map(|reset| reset.since(now)) {
+            Some(after) if !after.is_zero() => Err(TransportError::RateLimited { after }),
+            _ => Ok(()),
+        }
+    }
+
     async fn send<S>(&self, inner: S, request: Request<Bytes>) -> Result<Response<Body>, TransportError>
     where
         S: Service<Request<Bytes>, Response = Response<Body>, Error = TransportError>,
     {
         let deadline = deadline_of(&request);
+        let is_background = request.extensions().get::<Background>().is_some();
         self.wait_open(deadline).await?;
-        let mut permits = Vec::with_capacity(2);
+        let mut permits = Vec::with_capacity(3);
+        if is_background {
+            self.leave_a_reserve()?;
+        }
         // Always in this order, so that no two calls wait for each other.
-        for gate in [&self.connection, &self.host] {
-            let permit = timeout_at(deadline, Arc::clone(&gate.permits).acquire_owned()).await;
+        let background = is_background.then_some(&self.account.background);
+        for permit in background.into_iter().chain([&self.account.permits, &self.host.permits]) {
+            let permit = timeout_at(deadline, Arc::clone(permit).acquire_owned()).await;
             // The semaphores are never closed, so there is one way to get none: the time was up.
             permits.push(permit.ok().and_then(Result::ok).ok_or(TransportError::Timeout)?);
         }
@@ -153,12 +191,13 @@ impl Gates {
         let said = pushback::read(response.status(), response.headers(), (self.wall_clock)());
         if let Some(pause) = said.pause {
             debug!(seconds = pause.as_secs(), refused = said.refused, "the provider asks for a pause");
-            self.connection.close_until(Instant::now() + pause);
+            self.account.close_until(Instant::now() + pause);
         }
         if said.refused {
             return Err(TransportError::RateLimited { after: said.pause.unwrap_or_default() });
         }
         if let Some(rate_limit) = said.rate_limit {
+            self.account.tell(rate_limit);
             response.extensions_mut().insert(rate_limit);
         }
         for permit in permits {
@@ -277,7 +316,7 @@ mod tests {
         assert_eq!(send(&gates, 60, response(429, &[("retry-after", "90")])).await, limited(90));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(send(&gates, 60, response(200, &[])).await, limited(80));
-        // Neither another connection nor another host waits.
+        // Neither another account nor another host waits.
         assert_eq!(send(&limits.gates(&origin("git.test"), "b", 4), 1, response(200, &[])).await, Ok(200));
         assert_eq!(send(&limits.gates(&origin("git2.test"), "a", 4), 1, response(200, &[])).await, Ok(200));
     }
@@ -324,6 +363,56 @@ mod tests {
         assert_eq!(gates.send(answer(), request(5)).await.map(|_| ()), Err(TransportError::Timeout));
         drop(first);
         assert!(gates.send(answer(), request(5)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn background_calls_leave_half_of_the_places_to_callers() {
+        let gates = limits().gates(&origin("git.test"), "a", 4);
+        let answer = || service_fn(|_: Request<Bytes>| async { Ok::<_, TransportError>(response(200, &[])) });
+        let background = || {
+            let mut request = request(5);
+            request.extensions_mut().insert(Background);
+            gates.send(answer(), request)
+        };
+        let held = [background().await.expect("an answer"), background().await.expect("an answer")];
+        assert_eq!(background().await.map(|_| ()), Err(TransportError::Timeout));
+        let callers = [gates.send(answer(), request(5)).await, gates.send(answer(), request(5)).await];
+        assert!(callers.iter().all(Result::is_ok));
+        drop(held);
+        assert!(background().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn background_calls_leave_the_last_tenth_of_the_quota_to_callers() {
+        let limits = limits();
+        let gates = limits.gates(&origin("git.test"), "a", 4);
+        let quota = |remaining| {
+            response(
+                200,
+                &[
+                    ("ratelimit-limit", "600"),
+                    ("ratelimit-remaining", remaining),
+                    ("ratelimit-reset", "1790000020"),
+                ],
+            )
+        };
+        let background = || async {
+            let mut request = request(60);
+            request.extensions_mut().insert(Background);
+            let inner = service_fn(|_: Request<Bytes>| async { Ok::<_, TransportError>(response(200, &[])) });
+            gates.send(inner, request).await.map(|_| ())
+        };
+        assert_eq!(limits.last_told(&origin("git.test"), "a"), None);
+        assert_eq!(send(&gates, 60, quota("61")).await, Ok(200));
+        assert_eq!(background().await, Ok(()));
+        assert_eq!(send(&gates, 60, quota("60")).await, Ok(200));
+        let after = Duration::from_secs(20);
+        assert_eq!(background().await, Err(TransportError::RateLimited { after }));
+        assert_eq!(send(&gates, 60, quota("500")).await, Ok(200));
+        assert_eq!(background().await, Ok(()));
+        let told = limits.last_told(&origin("git.test"), "a").expect("told");
+        assert_eq!((told.limit, told.remaining), (600, 500));
+        assert_eq!(limits.last_told(&origin("git.test"), "b"), None);
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use url::Url;
 
 use crate::domain::base_url::Origin;
+use crate::domain::connection::RateLimit;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::Certificate;
 use crate::domain::violation::Refusal;
@@ -124,6 +125,11 @@ impl TransportError {
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(pub Instant);
 
+/// Marks work that nobody waits for; an extension of a request. It yields to callers: it has half of an account's places,
+/// and is refused as rate limited while the account's quota is low.
+#[derive(Debug, Clone, Copy)]
+pub struct Background;
+
 /// What happens to a redirect; an extension of a request. Only GET is ever followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redirects {
@@ -197,8 +203,8 @@ pub struct Target {
     pub origin: Url,
     /// Certificates (PEM) to trust beside the system's; empty for none.
     pub ca_certificates_pem: String,
-    /// What shares one limit: the connection's uid.
-    pub connection: String,
+    /// What shares one limit: the account that the provider counts the calls under.
+    pub account: String,
     /// How long one attempt may take to the head of its answer.
     pub attempt_timeout: Duration,
     /// How many calls may be under way side by side.
@@ -260,6 +266,12 @@ impl Outbound {
         Ok(stack(leaf, origin, &target, &self.policy, &self.limits))
     }
 
+    /// What the provider at the origin of `url` last said of the account's quota, if this process called it since.
+    #[must_use]
+    pub fn rate_limit(&self, url: &Url, account: &str) -> Option<RateLimit> {
+        self.limits.last_told(&Origin::of(url), account)
+    }
+
     /// Takes the steps DNS, CONNECT and TLS by themselves, for a report that names the failing one.
     /// Each step ends by `deadline`, and within 10 seconds. Sends no request.
     pub async fn probe(&self, url: &Url, ca_certificates_pem: &str, deadline: Instant) -> Probe {
@@ -275,7 +287,7 @@ fn stack(
     policy: &Arc<egress::Policy>,
     limits: &Arc<limit::Limits>,
 ) -> Transport {
-    let gates = limits.gates(&origin, &target.connection, target.concurrency);
+    let gates = limits.gates(&origin, &target.account, target.concurrency);
     let service = ServiceBuilder::new()
         // One span for a call, whatever becomes of it further in.
         .layer(trace::Layer::new(&origin))

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::api::Api;
 use super::{Provider, ProviderError, Providers};
+use crate::domain::connection::RateLimit;
 use crate::domain::connection::Scope;
 use crate::domain::credential::Credential;
 use crate::domain::violation::Refusal;
@@ -33,7 +34,7 @@ pub struct Peer<'a> {
     pub scope: &'a Scope,
     /// The certificates of the connection (PEM); empty for none.
     pub ca_certificates_pem: &'a str,
-    /// What the calls are counted under: the connection's uid, or any text for one that is not stored.
+    /// What the provider counts the calls under: those of one account at one host share their limits.
     pub account: &'a str,
 }
 
@@ -83,7 +84,7 @@ impl Gateway {
         let transport = self.outbound.transport(Target {
             origin: peer.api_url.clone(),
             ca_certificates_pem: peer.ca_certificates_pem.to_owned(),
-            connection: peer.account.to_owned(),
+            account: peer.account.to_owned(),
             attempt_timeout: about.attempt_timeout,
             concurrency: about.concurrency,
         })?;
@@ -97,6 +98,12 @@ impl Gateway {
             Some(credential) => api.masking(&credential.token).with_form(credential.form.clone()),
             None => api,
         })
+    }
+
+    /// What the provider at `api_url` last said of the account's quota, if this process called it since.
+    #[must_use]
+    pub fn rate_limit(&self, api_url: &Url, account: &str) -> Option<RateLimit> {
+        self.outbound.rate_limit(api_url, account)
     }
 
     /// Takes the steps to a working TLS connection one by one and times them.

@@ -22,7 +22,7 @@ pub use verification::Verified;
 use super::draft::{CheckedCredential, CheckedDraft};
 use super::error::{CredentialOrigin, Error};
 use super::verify::present;
-use super::{CREDENTIAL_FIELD, Context, Core, origin_of, parse_stored_url, store_down};
+use super::{CREDENTIAL_FIELD, Context, Core, account_of, origin_of, parse_stored_url, store_down};
 use crate::domain::connection::{
     Connection, ConnectionName, ConnectionRecord, DisplayName, ProviderId, Revision, State,
 };
@@ -67,7 +67,19 @@ impl Connections {
     /// [`Error::ConnectionNotFound`], [`Error::Unreadable`], [`Error::StoreUnavailable`].
     pub async fn read(&self, name: &ConnectionName) -> Result<Connection, Error> {
         let record = self.0.record(name).await?;
-        Ok(present(Arc::unwrap_or_clone(record).connection, self.0.clock.now()))
+        let shown = present(Arc::unwrap_or_clone(record).connection, self.0.clock.now());
+        Ok(self.with_quota(shown))
+    }
+
+    /// The connection with what its provider said of the quota since the connection was verified, if it did.
+    fn with_quota(&self, mut shown: Connection) -> Connection {
+        if let Ok(api_url) = parse_stored_url(&shown.effective_api_url)
+            && let Some(told) = self.0.gateway.rate_limit(&api_url, account_of(&shown.credential))
+            && shown.rate_limit.is_none_or(|stored| stored.observe_time < told.observe_time)
+        {
+            shown.rate_limit = Some(told);
+        }
+        shown
     }
 
     /// Deletes a connection with its sealed secret. Its display name is free again, its id never.
@@ -241,14 +253,19 @@ fn stored_endpoint(connection: &Connection) -> Result<Endpoint, Error> {
     Ok(Endpoint { api_url: parse_stored_url(&connection.effective_api_url)?, hosting: connection.hosting })
 }
 
-fn peer<'a>(provider: &'a dyn Provider, connection: &'a Connection, endpoint: &'a Endpoint) -> Peer<'a> {
+fn peer<'a>(
+    provider: &'a dyn Provider,
+    connection: &'a Connection,
+    endpoint: &'a Endpoint,
+    account: &'a str,
+) -> Peer<'a> {
     Peer {
         provider,
         api_url: &endpoint.api_url,
         base_url: &connection.base_url,
         scope: &connection.scope,
         ca_certificates_pem: &connection.ca_certificates_pem,
-        account: &connection.uid,
+        account,
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::domain::connection::{ConnectionName, ConnectionRecord};
-use crate::domain::credential::Credential;
+use crate::domain::credential::{Credential, CredentialInfo};
 use crate::provider::Provider;
 use crate::provider::gateway::{Gateway, Peer};
 use crate::seal::{Binding, KeyRing, ServiceSecret};
@@ -102,7 +102,7 @@ impl Core {
             base_url: &record.connection.base_url,
             scope: &record.connection.scope,
             ca_certificates_pem: &record.connection.ca_certificates_pem,
-            account: &record.connection.uid,
+            account: account_of(&record.connection.credential),
         };
         let api = self.gateway.api(peer, Some(&credential), deadline).map_err(|error| Error::Provider {
             error,
@@ -121,6 +121,13 @@ struct Reach<'a> {
     record: Arc<ConnectionRecord>,
     provider: &'a dyn Provider,
     api: crate::provider::api::Api,
+}
+
+/// What the provider counts a credential's calls under: the account, where it named one, else the token itself.
+/// Connections of one account at one host share their limits.
+fn account_of(credential: &CredentialInfo) -> &str {
+    let account = credential.account.as_ref().map_or("", |account| account.id.as_str());
+    if account.is_empty() { &credential.fingerprint } else { account }
 }
 
 /// The URL of a stored record, which was valid when it was written.

@@ -56,7 +56,7 @@ impl Bench {
         let target = Target {
             origin: base.clone(),
             ca_certificates_pem: String::new(),
-            connection: token.to_owned(),
+            account: token.to_owned(),
             attempt_timeout: about.attempt_timeout,
             concurrency: about.concurrency,
         };

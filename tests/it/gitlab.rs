@@ -66,7 +66,7 @@ impl Setup {
         let transport = self.outbound.transport(Target {
             origin: base.clone(),
             ca_certificates_pem: String::new(),
-            connection: token.to_owned(),
+            account: token.to_owned(),
             attempt_timeout: about.attempt_timeout,
             concurrency: about.concurrency,
         });

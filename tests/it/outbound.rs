@@ -32,7 +32,7 @@ fn transport(outbound: &Outbound, url: &str, ca_pem: &str) -> Result<Transport, 
     outbound.transport(Target {
         origin: Url::parse(url).expect("a URL"),
         ca_certificates_pem: ca_pem.to_owned(),
-        connection: "connection".to_owned(),
+        account: "connection".to_owned(),
         attempt_timeout: Duration::from_secs(10),
         concurrency: 4,
     })

@@ -88,7 +88,7 @@ impl Connections {
         let (endpoint, inspection) = if draft.rest.disabled {
             (checked(draft.endpoints.first().cloned())?, None)
         } else {
-            let (endpoint, inspection) = self.inspect_draft(context, &draft, &uid).await?;
+            let (endpoint, inspection) = self.inspect_draft(context, &draft).await?;
             (endpoint, Some(inspection))
         };
         let now = core.clock.now();
@@ -129,18 +129,19 @@ impl Connections {
         &self,
         context: &Context,
         draft: &CheckedDraft<'_>,
-        uid: &str,
     ) -> Result<(Endpoint, Inspection), Error> {
         let core = &*self.0;
         let failed = |error| supplied(error, draft.provider, "connection.credential");
         let ca = &draft.rest.ca_certificates_pem;
+        // The account is not known yet.
+        let account = core.secret.fingerprint(&draft.credential.credential.token);
         let endpoint = core
             .locate(
                 draft.provider,
                 draft.endpoints.clone(),
                 ca,
                 Some(&draft.credential.credential),
-                uid,
+                &account,
                 context.deadline,
             )
             .await
@@ -151,7 +152,7 @@ impl Connections {
             base_url: &draft.rest.base_url,
             scope: &draft.rest.scope,
             ca_certificates_pem: ca,
-            account: uid,
+            account: &account,
         };
         let credential = &draft.credential.credential;
         let api = core.gateway.api(peer, Some(credential), context.deadline).map_err(failed)?;

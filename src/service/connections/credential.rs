@@ -79,9 +79,11 @@ impl Connections {
             return Err(Error::Disabled { name: name.clone() });
         }
         let endpoint = stored_endpoint(before)?;
+        // The account is not known yet.
+        let account = core.secret.fingerprint(&credential.credential.token);
         let Verification { report, inspection } = core
             .verify(
-                peer(provider, before, &endpoint),
+                peer(provider, before, &endpoint, &account),
                 &credential.credential,
                 wanted(&before.required_capabilities),
                 context.deadline,

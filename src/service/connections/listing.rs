@@ -115,7 +115,7 @@ impl Connections {
             _ => String::new(),
         };
         Ok(ConnectionsPage {
-            connections: rows.into_iter().map(|row| row.connection).collect(),
+            connections: rows.into_iter().map(|row| self.with_quota(row.connection)).collect(),
             next_page_token,
         })
     }

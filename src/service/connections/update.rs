@@ -15,7 +15,7 @@ use crate::provider::{Endpoint, Inspection, Provider};
 use crate::service::draft::{self, CheckedCredential, ConnectionDraft, CredentialDraft, Violations};
 use crate::service::error::{CredentialOrigin, Error};
 use crate::service::verify::{self, present, wanted};
-use crate::service::{Context, checked};
+use crate::service::{Context, account_of, checked};
 
 /// What UpdateConnection asks for.
 #[derive(Debug)]
@@ -199,8 +199,12 @@ impl Connections {
             None => endpoints,
         };
         let credential = supplied.map(|supplied| &supplied.credential);
+        let account = match credential {
+            Some(credential) => core.secret.fingerprint(&credential.token),
+            None => account_of(&record.connection.credential).to_owned(),
+        };
         let endpoint = core
-            .locate(provider, endpoints, &ca, credential, &record.connection.uid, context.deadline)
+            .locate(provider, endpoints, &ca, credential, &account, context.deadline)
             .await
             .map_err(failed)?;
         let same_instance = api_url_text(&endpoint) == record.connection.effective_api_url;
@@ -216,7 +220,7 @@ impl Connections {
             base_url: &next.connection.base_url,
             scope: &next.connection.scope,
             ca_certificates_pem: &ca,
-            account: &next.connection.uid,
+            account: &account,
         };
         let api = core.gateway.api(peer, Some(&credential), context.deadline).map_err(failed)?;
         let inspection = provider.inspect(&api, wanted(&next.connection.required_capabilities)).await;

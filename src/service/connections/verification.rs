@@ -13,7 +13,7 @@ use crate::service::draft::{self, ConnectionDraft, Violations};
 use crate::service::error::Error;
 use crate::service::usage::to_the_hour;
 use crate::service::verify::{self, ACCOUNT_CHANGED, Verification, accounts_differ, present, wanted};
-use crate::service::{Context, checked};
+use crate::service::{Context, account_of, checked};
 use crate::store::{Change, StoreError};
 
 /// How often an outcome is tried to be stored.
@@ -47,8 +47,9 @@ impl Connections {
         let credential = core.credential_of(&record)?;
         let endpoint = stored_endpoint(before)?;
         let wanted = wanted(&before.required_capabilities);
+        let peer = peer(provider, before, &endpoint, account_of(&before.credential));
         let Verification { mut report, inspection } =
-            core.verify(peer(provider, before, &endpoint), &credential, wanted, context.deadline).await;
+            core.verify(peer, &credential, wanted, context.deadline).await;
         if accounts_differ(before.credential.account.as_ref(), inspection.account.as_ref()) {
             report.replace(CheckResult::warn(
                 Check::Identity,
@@ -120,6 +121,7 @@ impl Connections {
         let (tenant, draft) = (checked(tenant)?, checked(draft)?);
         let ca = draft.rest.ca_certificates_pem.clone();
         let uid = Uuid::now_v7().to_string();
+        let account = core.secret.fingerprint(&draft.credential.credential.token);
         // Where no candidate answers, the report of the first one tells why.
         let first = checked(draft.endpoints.first().cloned())?;
         let located = core
@@ -128,7 +130,7 @@ impl Connections {
                 draft.endpoints.clone(),
                 &ca,
                 Some(&draft.credential.credential),
-                &uid,
+                &account,
                 context.deadline,
             )
             .await;
@@ -139,7 +141,7 @@ impl Connections {
             base_url: &draft.rest.base_url,
             scope: &draft.rest.scope,
             ca_certificates_pem: &ca,
-            account: &uid,
+            account: &account,
         };
         let wanted = wanted(&draft.rest.required_capabilities);
         let Verification { report, inspection } =

@@ -53,15 +53,17 @@ async fn verified(app: &Running, name: &str) -> v1::Connection {
 async fn a_rate_limited_verification_says_nothing_of_the_token() {
     let (forge, app) = started().await;
     for side in sides(&forge) {
-        let fine = app.create(side.connection("fine")).await.expect("created");
+        // Another account: those of one share their limits.
+        let fine = app.create(side.with_token("fine", side.second)).await.expect("created");
         let dead = app.create(side.connection("dead")).await.expect("created");
         let limited = || forge.fault_on(side.path, Fault::RateLimited(Some("900".into())), usize::MAX);
         limited();
         let shown = verified(&app, &fine.name).await;
         assert_eq!(
             (shown.state(), status(&shown, "CREDENTIAL_VALID")),
-            (State::Active, Some(ConditionStatus::True))
+            (fine.state(), Some(ConditionStatus::True))
         );
+        assert_ne!(fine.state(), State::Unreachable);
         forge.clear_faults();
 
         side.revoke(&forge);

@@ -259,6 +259,40 @@ async fn the_callers_deadline_travels_to_the_provider() {
 }
 
 #[tokio::test]
+async fn connections_of_one_account_share_their_quota_and_show_it() {
+    let (forge, app) = started().await;
+    for side in sides(&forge) {
+        let one = app.create(side.connection("one")).await.expect("created").name;
+        let two = app.create(side.connection("two")).await.expect("created").name;
+        let other = app.create(side.with_token("other", side.second)).await.expect("created").name;
+        let quota = |headers: &[(&str, &str)]| {
+            let body = if side.provider == "gitlab" { "[]" } else { r#"{"value":[]}"# };
+            let json = [("content-type", "application/json"), ("x-vss-userdata", "id:casey")];
+            forge.respond_once("GET", side.path, 200, &[&json, headers].concat(), body);
+        };
+        quota(&[("x-ratelimit-limit", "600"), ("x-ratelimit-remaining", "7"), ("x-ratelimit-reset", "1")]);
+        assert_eq!(app.stream(&one).await.expect("a stream"), []);
+        for name in [&one, &two] {
+            let told = app.get(name).await.expect("it is there").rate_limit.expect("told");
+            assert_eq!((told.limit, told.remaining), (600, 7), "{name}");
+        }
+        assert_eq!(app.get(&other).await.expect("it is there").rate_limit, None);
+        let listed = app.list("default").await;
+        assert_eq!(listed.iter().filter(|shown| shown.rate_limit.is_some()).count(), 2);
+
+        forge.fault_on(side.path, Fault::RateLimited(Some("900".into())), 1);
+        refused(app.stream(&one).await);
+        forge.forget_requests();
+        assert_eq!(refused(app.stream(&two).await).reason, "PROVIDER_RATE_LIMITED");
+        assert!(forge.requests().is_empty(), "nothing is sent before the pause is over");
+        assert!(!app.stream(&other).await.expect("a stream").is_empty());
+        for name in [one, two, other] {
+            app.delete(&name).await.expect("deleted");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_rate_limit_is_told_with_the_time_to_wait() {
     let (forge, app) = started().await;
     for side in sides(&forge) {
