@@ -10,18 +10,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import bounds
 import calls
 import crash
+import described
 import floods
 import harness
 import leaks
 import starts
 
-PHASES = {"calls": calls, "starts": starts, "leaks": leaks, "crash": crash, "bounds": bounds, "floods": floods}
+PHASES = {"calls": calls, "described": described, "starts": starts, "leaks": leaks, "crash": crash, "bounds": bounds, "floods": floods}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", required=True, help="the gitmoor binary")
     parser.add_argument("--forge", required=True, help="the fake_forge example")
+    parser.add_argument("--prism", required=True, help="the prism command")
     parser.add_argument("--rounds", type=int, default=20, help="how often the server is killed")
     parser.add_argument("--report", help="where to write the two numbers")
     parser.add_argument("phases", nargs="*", help=f"some of {', '.join(PHASES)}; all of them if left out")
@@ -29,7 +31,7 @@ def main():
     checks = harness.Checks()
     with tempfile.TemporaryDirectory(prefix="gitmoor-e2e-") as folder:
         bench = harness.Bench(folder, arguments.server, arguments.forge)
-        bench.rounds = arguments.rounds
+        bench.rounds, bench.prism = arguments.rounds, arguments.prism
         try:
             for name in arguments.phases or PHASES:
                 print(f"--- {name}", flush=True)
