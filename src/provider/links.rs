@@ -10,6 +10,9 @@ pub(crate) fn web_link(text: &str) -> String {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return String::new();
     }
+    if plain_host(text).is_some() {
+        return text.to_owned();
+    }
     match Url::parse(text) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => String::new(),
         Ok(url) if url.username().is_empty() && url.password().is_none() => text.to_owned(),
@@ -40,12 +43,33 @@ pub(crate) fn ssh_link(text: &str) -> String {
 /// Whether a clone URL names another host than the endpoint at `api`.
 pub(crate) fn is_foreign(clone_url: &str, api: &Url) -> bool {
     let own = api.host_str().map(str::to_ascii_lowercase);
+    if let Some(host) = plain_host(clone_url) {
+        return Some(host) != own.as_deref();
+    }
     host(clone_url).is_some_and(|host| Some(host) != own)
 }
 
 /// The host that a URL of any form names, in lower case; `None` for a text that is no URL.
 pub(crate) fn host(text: &str) -> Option<String> {
     CloneUrl::parse(text).ok().map(|url| url.site.host)
+}
+
+/// The host of a web URL that needs no parser to be known as one without user info: each row of a listing has several,
+/// and nearly all of them look like this. `None` is for everything else.
+fn plain_host(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+    let (authority, _) = rest.split_once('/')?;
+    let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let is_label = |label: &str| {
+        let plain = label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        !label.is_empty() && plain && !label.starts_with("xn--")
+    };
+    // A last label that begins with a digit could be a part of an address, in one of its many forms.
+    let is_name = host.split('.').all(is_label)
+        && host.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_lowercase()));
+    let is_host = is_name || host.parse::<std::net::Ipv4Addr>().is_ok();
+    (is_host && port.is_none_or(is_port)).then_some(host)
 }
 
 /// Whether a host is the machine itself.
@@ -144,6 +168,38 @@ mod tests {
         }
         for bad in ["-oProxyCommand=x:y", "https://git.test/a", "no link", "a\nb:c"] {
             assert_eq!(ssh_link(bad), "", "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What is called plain is what a parser makes of it.
+        #[test]
+        fn a_plain_host_is_the_one_that_a_parser_finds(
+            text in "(https?|HTTPS|ssh|ftp)://([a-z0-9.@:-]{0,12}|(xn--)?[a-zA-Z]{1,4}\\.(test|[0-9]{1,3}|0x1f)|[0-9.]{1,15})(:[0-9]{0,6})?[/?#\\\\]{0,2}[a-z@:]{0,4}"
+        ) {
+            if let Some(host) = plain_host(&text) {
+                let url = Url::parse(&text).expect("a URL");
+                proptest::prop_assert_eq!(url.host_str(), Some(host));
+                proptest::prop_assert!(url.username().is_empty() && url.password().is_none());
+                proptest::prop_assert!(matches!(url.scheme(), "http" | "https"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_host_needs_no_parser() {
+        for (text, host) in [
+            ("https://git.test/a/b.git", Some("git.test")),
+            ("http://127.0.0.1:3000/a", Some("127.0.0.1")),
+            ("https://git.test", None),
+            ("https://u@git.test/a", None),
+            ("https://Git.test/a", None),
+            ("https://127.1/a", None),
+            ("https://git.test:99999/a", None),
+            ("https://xn--bcher-kva.test/a", None),
+            ("ssh://git.test/a", None),
+        ] {
+            assert_eq!(plain_host(text), host, "{text}");
         }
     }
 
