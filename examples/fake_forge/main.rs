@@ -1,4 +1,4 @@
-//! A forge to try Gitmoor on: a fake GitLab and a fake Azure DevOps on one port, with tokens of every kind.
+//! A forge to try Gitmoor on: fakes of the Git hosts on one port, with tokens of every kind.
 
 #[path = "../../tests/it/support/forge/mod.rs"]
 mod forge;
@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use forge::{FAULTS, Fault, Forge, ForgeConfig, SignIn, azure_tokens, gitlab_tokens};
+use forge::{FAULTS, Fault, Forge, ForgeConfig, SignIn, azure_tokens, gitea_tokens, gitlab_tokens};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A fake GitLab (under /gitlab) and a fake Azure DevOps (under /azure/contoso, and as a Server under
-/// /azure-server/tfs/DefaultCollection). Prints its URLs and tokens, then serves until Ctrl-C or SIGTERM.
+/// A fake GitLab (under /gitlab), a fake Azure DevOps (under /azure/contoso, and as a Server under
+/// /azure-server/tfs/DefaultCollection) and a fake Gitea or Forgejo (under /gitea). Prints its URLs and tokens, then serves until Ctrl-C or SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "fake_forge", max_term_width = 100)]
 struct Arguments {
@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
 
-    /// Repositories that the good token sees, at each of the two.
+    /// Repositories that the good token sees, at each of them.
     #[arg(long, value_name = "N", default_value_t = 25)]
     repositories: usize,
 
@@ -37,6 +37,10 @@ struct Arguments {
     /// The version that the fake GitLab tells.
     #[arg(long, value_name = "VERSION", default_value = "18.1.0-ee")]
     gitlab_version: String,
+
+    /// The version that the fake Gitea tells; 11.0.3+gitea-1.22.0 makes it a Forgejo.
+    #[arg(long, value_name = "VERSION", default_value = "1.27.0")]
+    gitea_version: String,
 
     /// Serve TLS with a certificate of a CA made now, which is written to this file (PEM).
     #[arg(long, value_name = "FILE")]
@@ -96,6 +100,8 @@ async fn run(arguments: Arguments) -> io::Result<()> {
     };
     config.gitlab.repositories = repositories;
     config.gitlab.version = arguments.gitlab_version;
+    config.gitea.repositories = repositories;
+    config.gitea.version = arguments.gitea_version;
     config.azure.projects = projects;
     config.azure.repositories_per_project = repositories.div_ceil(projects);
     config.azure.repositories = Some(repositories);
@@ -132,6 +138,10 @@ fn announce(forge: &Forge) -> io::Result<()> {
     writeln!(out, "\nAzure DevOps Services {}", forge.azure_url())?;
     writeln!(out, "Azure DevOps Server   {}", forge.azure_server_url())?;
     for (token, what) in azure_tokens::ALL {
+        writeln!(out, "  {token}  {what}")?;
+    }
+    writeln!(out, "\nGitea                 {}", forge.gitea_url())?;
+    for (token, what) in gitea_tokens::ALL {
         writeln!(out, "  {token}  {what}")?;
     }
     writeln!(out, "\nServing until Ctrl-C.")?;

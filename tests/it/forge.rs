@@ -1,6 +1,7 @@
 //! The forge is checked too: against the recorded exchanges, the official descriptions, and itself.
 
 mod azure_devops;
+mod gitea;
 mod gitlab;
 
 use std::collections::BTreeSet;

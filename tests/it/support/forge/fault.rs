@@ -3,6 +3,7 @@
 use base64::Engine;
 use serde_json::json;
 
+use super::gitea::refusal as gitea;
 use super::raw::Step;
 use super::wire::{Query, Reply, Seen, decode};
 use super::{Answer, Shared};
@@ -232,13 +233,18 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
             &json!({"$id": "1", "innerException": null, "message": "TF400898: An Internal Error Occurred. Activity Id: 00000000-0000-0000-0000-000000000000.",
                 "typeName": "System.Exception, mscorlib", "typeKey": "Exception", "errorCode": 0, "eventId": 3000}),
         ),
+        Fault::ServerError if is_gitea(seen) => gitea::failed(),
         Fault::ServerError => Reply::json(500, &json!({"message": "500 Internal Server Error"})),
         Fault::Unavailable => Reply::html(
             503,
             "<html><head><title>503 Service Unavailable</title></head><body>no server is available to handle this request</body></html>",
         ),
         Fault::RateLimited(after) => {
-            let reply = if azure { azure_limited() } else { gitlab_limited() };
+            let reply = match azure {
+                true => azure_limited(),
+                false if is_gitea(seen) => gitea::limited(),
+                false => gitlab_limited(),
+            };
             match after {
                 Some(after) => reply.header("retry-after", after),
                 None => reply,
@@ -368,7 +374,7 @@ fn cursor(reply: &Reply) -> Option<String> {
     let next = reply.value("link")?.split(',').find(|link| link.contains("rel=\"next\""))?;
     let (_, query) = next.split_once('?')?;
     let query = Query::parse(query.split_once('>')?.0);
-    ["id_after", "id_before", "cursor"].iter().find_map(|name| query.first(name)).map(str::to_owned)
+    ["id_after", "id_before", "cursor", "page"].iter().find_map(|name| query.first(name)).map(str::to_owned)
 }
 
 /// The cursor that a request named; the first page's name if it named none.
@@ -392,6 +398,7 @@ fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
     }
     let query = seen.params();
     let name = match (keyset, query.first("sort")) {
+        _ if is_gitea(seen) => "page",
         (false, _) => "page",
         (true, Some("desc")) => "id_before",
         (true, _) => "id_after",
@@ -400,9 +407,14 @@ fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
     reply.set("link", format!("<{origin}{}?{link}>; rel=\"next\"", seen.path));
 }
 
+/// Whether a request is for the fake Gitea.
+fn is_gitea(seen: &Seen) -> bool {
+    seen.path.starts_with("/gitea/")
+}
+
 /// Multiplies the totals by ten.
 fn inflate(reply: &mut Reply) {
-    for name in ["x-total", "x-total-pages"] {
+    for name in ["x-total", "x-total-pages", "x-total-count"] {
         if let Some(total) = reply.value(name).and_then(|total| total.parse::<u64>().ok()) {
             reply.set(name, total * 10);
         }

@@ -1,5 +1,6 @@
-//! An in-process fake of two Git hosts, on real sockets: GitLab below `/gitlab`, Azure DevOps
-//! Services below `/azure/contoso`, Azure DevOps Server below `/azure-server/tfs/DefaultCollection`.
+//! An in-process fake of the Git hosts, on real sockets: GitLab below `/gitlab`, Azure DevOps
+//! Services below `/azure/contoso`, Azure DevOps Server below `/azure-server/tfs/DefaultCollection`,
+//! Gitea or Forgejo below `/gitea`.
 //!
 //! It is an independent peer: it shares no code with the product, its rows are made from the
 //! recorded exchanges in `tests/fixtures/providers`, and it answers, pages and refuses as the real
@@ -21,6 +22,7 @@ macro_rules! recorded {
 
 mod azure_devops;
 mod fault;
+mod gitea;
 mod gitlab;
 mod raw;
 mod refs;
@@ -31,6 +33,8 @@ mod wire;
 pub(crate) use azure_devops::data::AzureConfig;
 pub(crate) use azure_devops::tokens::{AzureToken, SignIn, known as azure_tokens};
 pub(crate) use fault::{FAULTS, Fault, WrongId};
+pub(crate) use gitea::data::GiteaConfig;
+pub(crate) use gitea::tokens::{GiteaToken, GiteaTokenState, known as gitea_tokens};
 pub(crate) use gitlab::data::GitlabConfig;
 pub(crate) use gitlab::tokens::{GitlabToken, TokenKind, TokenState, known as gitlab_tokens};
 pub(crate) use wire::{Query, Reply, Seen};
@@ -75,6 +79,8 @@ pub(crate) struct ForgeConfig {
     pub(crate) branches: usize,
     /// Tags of every repository that has code.
     pub(crate) tags: usize,
+    /// The fake Gitea.
+    pub(crate) gitea: GiteaConfig,
     /// The fake GitLab.
     pub(crate) gitlab: GitlabConfig,
     /// The fake Azure DevOps, both forms.
@@ -93,6 +99,7 @@ impl Default for ForgeConfig {
             today: time::OffsetDateTime::from(std::time::SystemTime::now()).date(),
             branches: 30,
             tags: 12,
+            gitea: GiteaConfig::default(),
             gitlab: GitlabConfig::default(),
             azure: AzureConfig::default(),
         }
@@ -118,6 +125,7 @@ impl Forge {
         let scheme = if config.tls { "https" } else { "http" };
         let origin = format!("{scheme}://{address}");
         let shared = Arc::new(Shared {
+            gitea: gitea::Instance::build(&config, &origin)?,
             gitlab: gitlab::Instance::build(&config, &origin)?,
             azure: azure_devops::Instance::build(&config, &origin)?,
             origin,
@@ -152,6 +160,11 @@ impl Forge {
     /// What a person would paste for the GitLab instance (it has a relative root).
     pub(crate) fn gitlab_url(&self) -> String {
         format!("{}/gitlab", self.shared.origin)
+    }
+
+    /// What a person would paste for the Gitea instance (it has a sub-path).
+    pub(crate) fn gitea_url(&self) -> String {
+        format!("{}/gitea", self.shared.origin)
     }
 
     /// What a person would paste for the Azure DevOps Services organization.
@@ -284,6 +297,11 @@ impl Forge {
         self.shared.gitlab.edit_token(token, edit);
     }
 
+    /// As [`Forge::edit_gitlab_token`] for Gitea.
+    pub(crate) fn edit_gitea_token(&self, token: &str, edit: impl FnOnce(&mut GiteaToken)) {
+        self.shared.gitea.edit_token(token, edit);
+    }
+
     /// As [`Forge::edit_gitlab_token`] for Azure DevOps.
     pub(crate) fn edit_azure_token(&self, token: &str, edit: impl FnOnce(&mut AzureToken)) {
         self.shared.azure.edit_token(token, edit);
@@ -301,6 +319,7 @@ impl Drop for Forge {
 struct Shared {
     origin: String,
     drip: Duration,
+    gitea: gitea::Instance,
     gitlab: gitlab::Instance,
     azure: azure_devops::Instance,
     control: Mutex<Control>,
@@ -344,6 +363,8 @@ impl Shared {
     fn truth(&self, seen: &Seen) -> Reply {
         if let Some(rest) = seen.path.strip_prefix("/gitlab") {
             self.gitlab.answer(rest, seen)
+        } else if let Some(rest) = seen.path.strip_prefix("/gitea") {
+            self.gitea.answer(rest, seen)
         } else if seen.path.starts_with("/azure") {
             self.azure.answer(seen)
         } else {
