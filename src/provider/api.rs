@@ -197,6 +197,15 @@ impl Call<'_> {
         self
     }
 
+    /// Leaves the credential out: some calls are open to a stranger and closed to a weak token.
+    pub fn anonymously(mut self) -> Self {
+        let carried = self.headers.iter().filter(|(_, value)| value.is_sensitive());
+        for name in carried.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.headers.remove(name);
+        }
+        self
+    }
+
     /// Leaves redirects to the caller instead of following those of the same origin.
     pub const fn return_redirects(mut self) -> Self {
         self.redirects = Redirects::Return;
@@ -294,6 +303,24 @@ impl Answer {
         check_shape(&self.body).map_err(garbled)?;
         serde_json::from_slice(&self.body)
             .map_err(|_| garbled("its answer is not the JSON that it documents"))
+    }
+
+    /// A header that is a number; empty, as at the end of some listings, it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::Failed`] for anything but at most 18 digits.
+    pub fn count(&self, name: &str) -> Result<Option<u64>, ProviderError> {
+        const GARBLED: ProviderError = ProviderError::garbled("its paging headers make no sense");
+        let Some(value) = self.headers.get(name) else { return Ok(None) };
+        let text = value.to_str().map_err(|_| GARBLED)?.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        if text.len() > 18 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(GARBLED);
+        }
+        text.parse().map(Some).map_err(|_| GARBLED)
     }
 
     /// How long a refusal asks to wait: `Retry-After` in seconds, or as a date measured from the answer's own

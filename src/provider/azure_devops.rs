@@ -24,6 +24,7 @@ use self::rows::{RepositoryRow, is_guid};
 use self::url::{clone_target, is_name};
 use self::wire::{fetch_as_somebody, identified, is_marked};
 use super::api::Api;
+use super::credential::is_jwt;
 use super::{
     About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
     ProviderError, RefList, Walk,
@@ -229,14 +230,4 @@ async fn by_name(api: &Api, project: &str, name: &str) -> Result<Repository, Pro
         Err(ProviderError::NotFound) => list::find_by_name(api, project, name).await,
         Err(error) => Err(error),
     }
-}
-
-/// Whether a token is an access token of Entra ID: a JSON Web Token, which no personal access token
-/// resembles.
-fn is_jwt(token: &str) -> bool {
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    token.starts_with("eyJ") && token.split('.').count() == 3 && token.split('.').all(is_part)
 }

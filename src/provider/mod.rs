@@ -23,10 +23,12 @@ use crate::domain::violation::{FieldViolation, Refusal};
 
 pub mod api;
 pub mod azure_devops;
+mod credential;
 mod endpoint;
 pub mod error;
 mod fields;
 pub mod gateway;
+pub mod gitea;
 pub mod gitlab;
 mod inspection;
 mod links;
@@ -350,7 +352,11 @@ impl Providers {
     /// All of them.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::of([Box::new(azure_devops::AzureDevOps) as Box<dyn Provider>, Box::new(gitlab::Gitlab)])
+        Self::of([
+            Box::new(azure_devops::AzureDevOps) as Box<dyn Provider>,
+            Box::new(gitea::Gitea),
+            Box::new(gitlab::Gitlab),
+        ])
     }
 
     /// The given ones.

@@ -86,6 +86,7 @@ const TABLE: &[Row] = &[
 const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("store::sled", &["app"]),
     ("store::memory", &["app"]),
+    ("provider::gitea", &["provider"]),
     ("provider::gitlab", &["provider"]),
     ("provider::azure_devops", &["provider"]),
 ];

@@ -12,6 +12,7 @@ mod api;
 mod azure_devops;
 mod cli;
 mod forge;
+mod gitea;
 mod gitlab;
 mod layering;
 mod outbound;

@@ -10,7 +10,8 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::support::app::{Refused, Running, TestApp, connection, refused};
 use crate::support::forge::{
-    AzureConfig, Fault, Forge, ForgeConfig, GitlabConfig, azure_tokens, gitlab_tokens,
+    AzureConfig, Fault, Forge, ForgeConfig, GiteaConfig, GitlabConfig, azure_tokens, gitea_tokens,
+    gitlab_tokens,
 };
 
 /// What the suite needs to know of one provider.
@@ -45,6 +46,13 @@ fn subject(about: &About) -> Subject {
             dead: azure_tokens::UNKNOWN,
             weak: azure_tokens::READ_ONLY,
             sign_in: DEAD,
+        },
+        "gitea" => Subject {
+            url: Forge::gitea_url,
+            good: gitea_tokens::GOOD,
+            dead: gitea_tokens::UNKNOWN,
+            weak: gitea_tokens::READ_ONLY,
+            sign_in: FAILED,
         },
         other => panic!("the provider {other} has no subject: write one, with a fake of it in the forge"),
     }
@@ -183,6 +191,7 @@ async fn another_product_behind_the_url_is_told_as_such() {
 #[tokio::test]
 async fn an_account_without_repositories_lists_as_empty() {
     let nothing = ForgeConfig {
+        gitea: GiteaConfig { repositories: 0, ..GiteaConfig::default() },
         gitlab: GitlabConfig { repositories: 0, ..GitlabConfig::default() },
         azure: AzureConfig { projects: 0, unreadable: false, ..AzureConfig::default() },
         ..ForgeConfig::default()

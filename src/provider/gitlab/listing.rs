@@ -280,28 +280,15 @@ struct Paging {
 
 impl Paging {
     fn of(answer: &Answer, page: u64) -> Result<Self, ProviderError> {
-        let total = number(answer, "x-total")?;
-        number(answer, "x-total-pages")?;
-        let per_page = number(answer, "x-per-page")?.unwrap_or(MAX_PAGE_SIZE);
-        let next_page = number(answer, "x-next-page")?;
+        let total = answer.count("x-total")?;
+        answer.count("x-total-pages")?;
+        let per_page = answer.count("x-per-page")?.unwrap_or(MAX_PAGE_SIZE);
+        let next_page = answer.count("x-next-page")?;
         if per_page == 0 || next_page.is_some_and(|next| next <= page) {
             return Err(GARBLED_PAGING);
         }
         Ok(Self { total, per_page: per_page.min(MAX_PAGE_SIZE), next_page })
     }
-}
-
-/// A header that is a number; empty, as at the end of a listing, it is missing.
-pub(super) fn number(answer: &Answer, name: &str) -> Result<Option<u64>, ProviderError> {
-    let Some(value) = answer.headers.get(name) else { return Ok(None) };
-    let text = value.to_str().map_err(|_| GARBLED_PAGING)?.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if text.len() > 18 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(GARBLED_PAGING);
-    }
-    text.parse().map(Some).map_err(|_| GARBLED_PAGING)
 }
 
 /// The rows, if their ids rise within the bounds: a server that ignores the bounds would never end.
@@ -347,7 +334,7 @@ pub(super) async fn namespaces(
     };
     let answer = accepted(answer)?;
     let rows = rows::groups(&answer)?;
-    let next_page = match number(&answer, "x-next-page")? {
+    let next_page = match answer.count("x-next-page")? {
         Some(next) if next <= page => return Err(STUCK),
         Some(_) => Some(page + 1),
         // An empty header is the end; without any, a full page is not.

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 
-use super::listing::number;
 use super::refusal::accepted;
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::{Ref, RefKind};
@@ -151,7 +150,7 @@ async fn search(
     let rows = rows(answer.json()?)?;
     // These endpoints count all refs instead of the matches, so a page that is not full is the end whatever they say.
     let more = rows.len() == size
-        && match number(&answer, "x-next-page")? {
+        && match answer.count("x-next-page")? {
             Some(next) if next <= page_number => {
                 return Err(ProviderError::garbled("its pages do not advance"));
             }
