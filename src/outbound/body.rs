@@ -16,6 +16,9 @@ use super::TransportError;
 /// How long the next bytes may take.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// Most bytes that are set aside for an answer because its head promises them: a promise costs nothing.
+const BELIEVED: u64 = 1024 * 1024;
+
 /// The bytes of an answer, as the leaf reads them.
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>;
 
@@ -78,6 +81,7 @@ impl Body {
         if self.declared.is_some_and(|declared| usize::try_from(declared).map_or(true, |all| all > limit)) {
             return Err(TOO_LARGE);
         }
+        let promised = usize::try_from(self.declared.unwrap_or(0).min(BELIEVED)).unwrap_or(0);
         let mut whole = BytesMut::new();
         let mut first = None;
         while let Some(chunk) = self.chunk().await? {
@@ -89,6 +93,7 @@ impl Body {
                 None if whole.is_empty() => first = Some(chunk),
                 None => whole.extend_from_slice(&chunk),
                 Some(start) => {
+                    whole.reserve(promised.max(start.len() + chunk.len()));
                     whole.extend_from_slice(&start);
                     whole.extend_from_slice(&chunk);
                 }

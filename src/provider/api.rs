@@ -300,9 +300,11 @@ impl Answer {
     /// levels, or of more than four million values.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
         let garbled = |problem| ProviderError::Failed { problem, status: Some(self.status.as_u16()) };
+        const UNDOCUMENTED: &str = "its answer is not the JSON that it documents";
         check_shape(&self.body).map_err(garbled)?;
-        serde_json::from_slice(&self.body)
-            .map_err(|_| garbled("its answer is not the JSON that it documents"))
+        // As text at once: from bytes the parser would look at each string of its own.
+        let text = std::str::from_utf8(&self.body).map_err(|_| garbled(UNDOCUMENTED))?;
+        serde_json::from_str(text).map_err(|_| garbled(UNDOCUMENTED))
     }
 
     /// A header that is a number; empty, as at the end of some listings, it is missing.
