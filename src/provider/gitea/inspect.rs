@@ -62,8 +62,8 @@ fn provider_match(heard: &Interview) -> (CheckResult, Option<ProviderError>) {
     let answers: Vec<&Answer> = heard.all().filter_map(|heard| heard.answer.as_ref().ok()).collect();
     let names_user = heard.user.accepted().is_ok_and(|answer| answer.json::<UserRow>().is_ok());
     // Others tell a version at that path, too; they have no users there.
-    let tells_version = heard.version.answer.as_ref().is_ok_and(is_version)
-        && !matches!(heard.user.accepted(), Err(ProviderError::NotFound));
+    let tells_version =
+        heard.version.answer.as_ref().is_ok_and(is_version) && heard.user.status() != Some(404);
     if names_user || tells_version || answers.iter().any(|answer| speaks_gitea(answer)) {
         let result = CheckResult::pass(check, "Gitea or Forgejo answers");
         return (result.with_duration(heard.version.took), None);

@@ -120,7 +120,8 @@ pub(super) fn speaks_gitea(answer: &Answer) -> bool {
         body.url.is_some_and(|url| url.ends_with("/api/swagger"))
             || body.message == SIGN_IN
             || body.message.starts_with(LACKS_SCOPE)
-            || body.message.starts_with("This account is prohibited from signing in")
+            || body.message.starts_with("This account is ")
+            || body.message.starts_with("You must change your password")
     })
 }
 
