@@ -10,11 +10,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use forge::{FAULTS, Fault, Forge, ForgeConfig, SignIn, azure_tokens, gitea_tokens, gitlab_tokens};
+use forge::{
+    FAULTS, Fault, Forge, ForgeConfig, SignIn, azure_tokens, bitbucket_cloud_tokens, gitea_tokens,
+    gitlab_tokens,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A fake GitLab (under /gitlab), a fake Azure DevOps (under /azure/contoso, and as a Server under
-/// /azure-server/tfs/DefaultCollection) and a fake Gitea or Forgejo (under /gitea). Prints its URLs and tokens, then serves until Ctrl-C or SIGTERM.
+/// /azure-server/tfs/DefaultCollection), a fake Bitbucket Cloud (under /bitbucket-cloud) and a fake Gitea or Forgejo
+/// (under /gitea). Prints its URLs and tokens, then serves until Ctrl-C or SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "fake_forge", max_term_width = 100)]
 struct Arguments {
@@ -29,6 +33,10 @@ struct Arguments {
     /// Azure DevOps projects over which its repositories are spread; one per 20 repositories if left out.
     #[arg(long, value_name = "N")]
     projects: Option<usize>,
+
+    /// Bitbucket Cloud workspaces over which its repositories are spread.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    workspaces: usize,
 
     /// Waited before each answer.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
@@ -110,6 +118,8 @@ async fn run(arguments: Arguments) -> io::Result<()> {
     if arguments.azure_redirect {
         config.azure.sign_in = SignIn::Redirect;
     }
+    config.bitbucket_cloud.repositories = repositories;
+    config.bitbucket_cloud.workspaces = arguments.workspaces.max(1);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let forge = Forge::start(config).await?;
@@ -138,6 +148,11 @@ fn announce(forge: &Forge) -> io::Result<()> {
     writeln!(out, "\nAzure DevOps Services {}", forge.azure_url())?;
     writeln!(out, "Azure DevOps Server   {}", forge.azure_server_url())?;
     for (token, what) in azure_tokens::ALL {
+        writeln!(out, "  {token}  {what}")?;
+    }
+    let address = bitbucket_cloud_tokens::EMAIL;
+    writeln!(out, "\nBitbucket Cloud       {} (API tokens go with {address})", forge.bitbucket_cloud_url())?;
+    for (token, what) in bitbucket_cloud_tokens::ALL {
         writeln!(out, "  {token}  {what}")?;
     }
     writeln!(out, "\nGitea                 {}", forge.gitea_url())?;

@@ -1,6 +1,7 @@
 //! The forge is checked too: against the recorded exchanges, the official descriptions, and itself.
 
 mod azure_devops;
+mod bitbucket_cloud;
 mod gitea;
 mod gitlab;
 
@@ -85,7 +86,11 @@ async fn azure(forge: &Forge, token: &str, path: &str) -> Answer {
 }
 
 fn basic(token: &str) -> String {
-    let clear = format!(":{token}");
+    basic_of("", token)
+}
+
+fn basic_of(user: &str, token: &str) -> String {
+    let clear = format!("{user}:{token}");
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(clear))
 }
 

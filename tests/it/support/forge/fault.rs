@@ -6,7 +6,7 @@ use serde_json::json;
 use super::gitea::refusal as gitea;
 use super::raw::Step;
 use super::wire::{Query, Reply, Seen, decode};
-use super::{Answer, Shared};
+use super::{Answer, Shared, bitbucket_cloud};
 
 /// A misbehaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,8 @@ pub(crate) enum Fault {
     ManyHeaders,
 }
 
-/// What stands where a GitLab id (a number) or an Azure DevOps id (a GUID string) belongs.
+/// What stands where a GitLab id (a number), an Azure DevOps id (a GUID string) or a Bitbucket Cloud one (a UUID in
+/// braces) belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WrongId {
     /// A string with a number in it.
@@ -234,6 +235,7 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
                 "typeName": "System.Exception, mscorlib", "typeKey": "Exception", "errorCode": 0, "eventId": 3000}),
         ),
         Fault::ServerError if is_gitea(seen) => gitea::failed(),
+        Fault::ServerError if is_bitbucket_cloud(seen) => bitbucket_cloud::refusal::failed(),
         Fault::ServerError => Reply::json(500, &json!({"message": "500 Internal Server Error"})),
         Fault::Unavailable => Reply::html(
             503,
@@ -243,6 +245,7 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
             let reply = match azure {
                 true => azure_limited(),
                 false if is_gitea(seen) => gitea::limited(),
+                false if is_bitbucket_cloud(seen) => bitbucket_cloud::refusal::limited(),
                 false => gitlab_limited(),
             };
             match after {
@@ -290,7 +293,8 @@ fn content(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
         Fault::WrongTypes(wrong) => {
             let mut reply = forge.truth(seen);
             let text = String::from_utf8_lossy(&reply.body);
-            reply.body = wrong_ids(&text, *wrong).into();
+            let key = if is_bitbucket_cloud(seen) { "\"uuid\":" } else { "\"id\":" };
+            reply.body = wrong_ids(&text, key, *wrong).into();
             reply
         }
         Fault::FakeSuccess => Reply::new(200, JSON, "{}"),
@@ -307,6 +311,17 @@ fn content(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
 
 /// Listings that do not end.
 fn paging(forge: &Shared, rule: usize, fault: &Fault, seen: &Seen) -> Option<Reply> {
+    if is_bitbucket_cloud(seen) {
+        return bitbucket_cloud::paging::spoiled(forge, fault, seen, |next| {
+            let mut control = forge.control();
+            let first = &mut control.rules.get_mut(rule)?.first_cursor;
+            if first.is_some() {
+                return first.clone();
+            }
+            *first = next;
+            None
+        });
+    }
     let azure = seen.path.starts_with("/azure");
     let mut reply;
     match fault {
@@ -405,6 +420,10 @@ fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
     };
     let link = query.with(name, next).encode();
     reply.set("link", format!("<{origin}{}?{link}>; rel=\"next\"", seen.path));
+}
+
+fn is_bitbucket_cloud(seen: &Seen) -> bool {
+    seen.path.starts_with("/bitbucket-cloud")
 }
 
 /// Whether a request is for the fake Gitea.
@@ -534,15 +553,15 @@ fn token(seen: &Seen) -> String {
     }
     let clear = base64::engine::general_purpose::STANDARD.decode(value);
     let clear = clear.map(|clear| String::from_utf8_lossy(&clear).into_owned());
-    clear.unwrap_or_default().trim_start_matches(':').to_owned()
+    clear.unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned()
 }
 
 fn deep(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-/// Puts something else behind every `"id":`.
-fn wrong_ids(text: &str, wrong: WrongId) -> String {
+/// Puts something else behind every `key`.
+fn wrong_ids(text: &str, key: &str, wrong: WrongId) -> String {
     let wrong = match wrong {
         WrongId::String => "\"17\"",
         WrongId::Float => "17.5",
@@ -552,9 +571,9 @@ fn wrong_ids(text: &str, wrong: WrongId) -> String {
     };
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("\"id\":") {
+    while let Some((before, after)) = rest.split_once(key) {
         out.push_str(before);
-        out.push_str("\"id\":");
+        out.push_str(key);
         out.push_str(wrong);
         let end = after.find([',', '}']).unwrap_or(after.len());
         rest = &after[end..];

@@ -1,6 +1,7 @@
 //! An in-process fake of the Git hosts, on real sockets: GitLab below `/gitlab`, Azure DevOps
 //! Services below `/azure/contoso`, Azure DevOps Server below `/azure-server/tfs/DefaultCollection`,
-//! Gitea or Forgejo below `/gitea`.
+//! Gitea or Forgejo below `/gitea`, Bitbucket Cloud below `/bitbucket-cloud` (as behind a gateway: its links name the
+//! real one).
 //!
 //! It is an independent peer: it shares no code with the product, its rows are made from the
 //! recorded exchanges in `tests/fixtures/providers`, and it answers, pages and refuses as the real
@@ -21,6 +22,7 @@ macro_rules! recorded {
 }
 
 mod azure_devops;
+mod bitbucket_cloud;
 mod fault;
 mod gitea;
 mod gitlab;
@@ -32,6 +34,8 @@ mod wire;
 
 pub(crate) use azure_devops::data::AzureConfig;
 pub(crate) use azure_devops::tokens::{AzureToken, SignIn, known as azure_tokens};
+pub(crate) use bitbucket_cloud::data::{BitbucketCloudConfig, IdOrder};
+pub(crate) use bitbucket_cloud::tokens::{BitbucketKind, BitbucketToken, known as bitbucket_cloud_tokens};
 pub(crate) use fault::{FAULTS, Fault, WrongId};
 pub(crate) use gitea::data::GiteaConfig;
 pub(crate) use gitea::tokens::{GiteaToken, GiteaTokenState, known as gitea_tokens};
@@ -58,7 +62,7 @@ pub(crate) const COLLECTION: &str = "tfs/DefaultCollection";
 const REMEMBERED: usize = 20_000;
 
 /// What a forge serves. The default is a small forge for tests: 25 GitLab projects, 5 Azure DevOps
-/// projects of 4 repositories, no latency, plain HTTP on a free loopback port.
+/// projects of 4 repositories, 25 Bitbucket Cloud repositories in 3 workspaces, no latency, plain HTTP on a free loopback port.
 #[derive(Clone, Debug)]
 pub(crate) struct ForgeConfig {
     /// The address to bind; port 0 picks a free one.
@@ -85,6 +89,8 @@ pub(crate) struct ForgeConfig {
     pub(crate) gitlab: GitlabConfig,
     /// The fake Azure DevOps, both forms.
     pub(crate) azure: AzureConfig,
+    /// The fake Bitbucket Cloud.
+    pub(crate) bitbucket_cloud: BitbucketCloudConfig,
 }
 
 impl Default for ForgeConfig {
@@ -102,6 +108,7 @@ impl Default for ForgeConfig {
             gitea: GiteaConfig::default(),
             gitlab: GitlabConfig::default(),
             azure: AzureConfig::default(),
+            bitbucket_cloud: BitbucketCloudConfig::default(),
         }
     }
 }
@@ -128,6 +135,7 @@ impl Forge {
             gitea: gitea::Instance::build(&config, &origin)?,
             gitlab: gitlab::Instance::build(&config, &origin)?,
             azure: azure_devops::Instance::build(&config, &origin)?,
+            bitbucket_cloud: bitbucket_cloud::Instance::build(&config)?,
             origin,
             drip: config.drip,
             control: Mutex::new(Control { latency: config.latency, ..Control::default() }),
@@ -175,6 +183,11 @@ impl Forge {
     /// What a person would paste for the Azure DevOps Server collection.
     pub(crate) fn azure_server_url(&self) -> String {
         format!("{}/azure-server/{COLLECTION}", self.shared.origin)
+    }
+
+    /// Where a gateway to the fake Bitbucket Cloud is.
+    pub(crate) fn bitbucket_cloud_url(&self) -> String {
+        format!("{}/bitbucket-cloud", self.shared.origin)
     }
 
     /// The commit that a branch or a tag of every repository stands for.
@@ -306,6 +319,11 @@ impl Forge {
     pub(crate) fn edit_azure_token(&self, token: &str, edit: impl FnOnce(&mut AzureToken)) {
         self.shared.azure.edit_token(token, edit);
     }
+
+    /// As [`Forge::edit_gitlab_token`] for Bitbucket Cloud.
+    pub(crate) fn edit_bitbucket_cloud_token(&self, token: &str, edit: impl FnOnce(&mut BitbucketToken)) {
+        self.shared.bitbucket_cloud.edit_token(token, edit);
+    }
 }
 
 impl Drop for Forge {
@@ -322,6 +340,7 @@ struct Shared {
     gitea: gitea::Instance,
     gitlab: gitlab::Instance,
     azure: azure_devops::Instance,
+    bitbucket_cloud: bitbucket_cloud::Instance,
     control: Mutex<Control>,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
@@ -367,6 +386,8 @@ impl Shared {
             self.gitea.answer(rest, seen)
         } else if seen.path.starts_with("/azure") {
             self.azure.answer(seen)
+        } else if let Some(rest) = seen.path.strip_prefix("/bitbucket-cloud") {
+            self.bitbucket_cloud.answer(rest, seen)
         } else {
             Reply::html(404, "<html><head><title>404 Not Found</title></head></html>")
         }

@@ -66,6 +66,11 @@ impl Query {
         self.0.keys().map(String::as_str)
     }
 
+    /// Names and values, decoded, names in alphabetical order.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The value of `name` in any letter case, as ASP.NET reads it.
     pub(crate) fn any_case(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
