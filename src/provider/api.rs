@@ -130,7 +130,6 @@ impl Api {
     /// # Errors
     ///
     /// The place is not below the base.
-    #[expect(dead_code, reason = "the drivers that follow links as given come next")]
     pub(super) fn get_place(&self, place: &str) -> Result<Call<'_>, ProviderError> {
         let url = paging::url_of(&self.base, place);
         let url = url.ok_or(ProviderError::garbled("its link leads out of its API"))?;

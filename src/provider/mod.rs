@@ -23,6 +23,7 @@ use crate::domain::violation::{FieldViolation, Refusal};
 
 pub mod api;
 pub mod azure_devops;
+pub mod bitbucket_cloud;
 mod credential;
 mod endpoint;
 pub mod error;
@@ -324,6 +325,16 @@ pub struct RefList {
 }
 
 impl RefList {
+    /// The longest part of the query that a provider's search can hardly read in another way: every wanted ref has it
+    /// in its name, in some case. `None` if there is no such part.
+    #[must_use]
+    pub fn plain_part(&self) -> Option<&str> {
+        self.query
+            .split(|c: char| !(c.is_ascii_alphanumeric() || "-_./".contains(c)))
+            .filter(|word| !word.is_empty())
+            .max_by_key(|word| word.len())
+    }
+
     /// Whether a row belongs to the listing, whatever the provider searched.
     #[must_use]
     pub fn keeps(&self, row: &Ref) -> bool {
@@ -354,6 +365,7 @@ impl Providers {
     pub fn builtin() -> Self {
         Self::of([
             Box::new(azure_devops::AzureDevOps) as Box<dyn Provider>,
+            Box::new(bitbucket_cloud::BitbucketCloud),
             Box::new(gitea::Gitea),
             Box::new(gitlab::Gitlab),
         ])
@@ -374,5 +386,19 @@ impl Providers {
     /// All of them, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Provider> {
         self.0.values().map(AsRef::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_searched_part_of_a_query_is_plain_text() {
+        let list = |query: &str| RefList { kind: RefKind::Branch, query: query.to_owned(), page_size: 1 };
+        assert_eq!(list("").plain_part(), None);
+        assert_eq!(list("^*$").plain_part(), None);
+        assert_eq!(list("^feature/x$").plain_part(), Some("feature/x"));
+        assert_eq!(list("gr\u{fc}n-lang").plain_part(), Some("n-lang"));
     }
 }

@@ -40,7 +40,6 @@ fn is_of(parameters: &str, relation: &str) -> bool {
 /// # Errors
 ///
 /// `Failed` for a link to anywhere else.
-#[cfg_attr(not(test), expect(dead_code, reason = "the drivers that follow links as given come next"))]
 pub(super) fn below(base: &Url, link: &str, clouds: &[Url]) -> Result<String, ProviderError> {
     const ELSEWHERE: ProviderError = ProviderError::garbled("its link leads to another origin");
     if link.len() > MAX_LINK_BYTES {

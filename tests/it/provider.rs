@@ -10,8 +10,8 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::support::app::{Refused, Running, TestApp, connection, refused};
 use crate::support::forge::{
-    AzureConfig, Fault, Forge, ForgeConfig, GiteaConfig, GitlabConfig, azure_tokens, gitea_tokens,
-    gitlab_tokens,
+    AzureConfig, BitbucketCloudConfig, Fault, Forge, ForgeConfig, GiteaConfig, GitlabConfig, azure_tokens,
+    bitbucket_cloud_tokens, gitea_tokens, gitlab_tokens,
 };
 
 /// What the suite needs to know of one provider.
@@ -22,6 +22,10 @@ struct Subject {
     dead: &'static str,
     /// Good for something, but not for all three capabilities.
     weak: &'static str,
+    /// The address that the tokens go with; empty for personal access tokens.
+    email: &'static str,
+    /// Calls that it takes to find a repository by its id, where the provider has no such call.
+    calls_by_id: usize,
     /// What a sign-in page becomes: most providers never show one to a token, Azure DevOps shows it to a dead one.
     sign_in: (Code, &'static str),
 }
@@ -38,6 +42,8 @@ fn subject(about: &About) -> Subject {
             good: gitlab_tokens::GOOD,
             dead: gitlab_tokens::UNKNOWN,
             weak: gitlab_tokens::READ_ONLY,
+            email: "",
+            calls_by_id: 1,
             sign_in: FAILED,
         },
         "azure-devops" => Subject {
@@ -45,6 +51,8 @@ fn subject(about: &About) -> Subject {
             good: azure_tokens::GOOD,
             dead: azure_tokens::UNKNOWN,
             weak: azure_tokens::READ_ONLY,
+            email: "",
+            calls_by_id: 1,
             sign_in: DEAD,
         },
         "gitea" => Subject {
@@ -52,9 +60,35 @@ fn subject(about: &About) -> Subject {
             good: gitea_tokens::GOOD,
             dead: gitea_tokens::UNKNOWN,
             weak: gitea_tokens::READ_ONLY,
+            email: "",
+            calls_by_id: 1,
+            sign_in: FAILED,
+        },
+        "bitbucket-cloud" => Subject {
+            url: Forge::bitbucket_cloud_url,
+            good: bitbucket_cloud_tokens::GOOD,
+            dead: bitbucket_cloud_tokens::UNKNOWN,
+            weak: bitbucket_cloud_tokens::READ_ONLY,
+            email: bitbucket_cloud_tokens::EMAIL,
+            // The list of workspaces, and each of the three.
+            calls_by_id: 4,
             sign_in: FAILED,
         },
         other => panic!("the provider {other} has no subject: write one, with a fake of it in the forge"),
+    }
+}
+
+impl Subject {
+    /// A connection with a credential of the kind that the tokens are.
+    fn connection(&self, about: &About, display_name: &str, url: &str, token: &str) -> v1::Connection {
+        let made = connection(about.id, display_name, url, token);
+        if self.email.is_empty() {
+            return made;
+        }
+        let (email, token) = (self.email.to_owned(), token.to_owned());
+        let kind = v1::credential::Kind::EmailApiToken(v1::EmailApiToken { email, token });
+        let credential = v1::Credential { kind: Some(kind), declared_expire_time: None };
+        v1::Connection { credential: Some(credential), ..made }
     }
 }
 
@@ -72,7 +106,7 @@ async fn started(config: ForgeConfig) -> (Forge, Running) {
 }
 
 async fn connected(app: &Running, forge: &Forge, about: &About, subject: &Subject) -> v1::Connection {
-    let wanted = connection(about.id, about.title, &(subject.url)(forge), subject.good);
+    let wanted = subject.connection(about, about.title, &(subject.url)(forge), subject.good);
     app.create(wanted).await.unwrap_or_else(|status| panic!("{}: {status}", about.id))
 }
 
@@ -150,7 +184,8 @@ async fn ac_61_pages_and_stream_show_the_same_rows_in_the_same_order() {
 async fn ac_10_a_dead_token_is_refused_and_nothing_is_stored() {
     let (forge, app) = started(ForgeConfig::default()).await;
     for (about, subject) in all() {
-        let outcome = app.create(connection(about.id, "Dead", &(subject.url)(&forge), subject.dead)).await;
+        let outcome =
+            app.create(subject.connection(about, "Dead", &(subject.url)(&forge), subject.dead)).await;
         let refusal = refused(outcome);
         assert_eq!((refusal.code, refusal.reason.as_str()), (Code::InvalidArgument, "CREDENTIAL_REJECTED"));
         assert!(app.list("default").await.is_empty(), "{}", about.id);
@@ -162,7 +197,7 @@ async fn ac_15_a_weak_token_makes_a_degraded_connection_that_names_what_is_missi
     let (forge, app) = started(ForgeConfig::default()).await;
     for (about, subject) in all() {
         let made = app
-            .create(connection(about.id, "Weak", &(subject.url)(&forge), subject.weak))
+            .create(subject.connection(about, "Weak", &(subject.url)(&forge), subject.weak))
             .await
             .expect("made");
         assert_eq!(made.state(), State::Degraded, "{}", about.id);
@@ -177,7 +212,8 @@ async fn another_product_behind_the_url_is_told_as_such() {
     for (about, subject) in &all {
         for (other, elsewhere) in all.iter().filter(|(other, _)| other.id != about.id) {
             let url = (elsewhere.url)(&forge);
-            let refusal = refused(app.create(connection(about.id, "Elsewhere", &url, subject.good)).await);
+            let wanted = subject.connection(about, "Elsewhere", &url, subject.good);
+            let refusal = refused(app.create(wanted).await);
             assert_eq!(
                 refusal.reason, "PROVIDER_MISMATCH",
                 "{} at {}: {}",
@@ -194,6 +230,7 @@ async fn an_account_without_repositories_lists_as_empty() {
         gitea: GiteaConfig { repositories: 0, ..GiteaConfig::default() },
         gitlab: GitlabConfig { repositories: 0, ..GitlabConfig::default() },
         azure: AzureConfig { projects: 0, unreadable: false, ..AzureConfig::default() },
+        bitbucket_cloud: BitbucketCloudConfig { repositories: 0, ..BitbucketCloudConfig::default() },
         ..ForgeConfig::default()
     };
     let (forge, app) = started(nothing).await;
@@ -288,7 +325,7 @@ async fn a_page_of_many_branches_does_not_fetch_all_of_them() {
         assert_eq!(next.refs.len(), 50, "{}", about.id);
         assert_ne!(next.refs[0].name, page.refs[0].name, "{}", about.id);
         let calls = forge.requests().len();
-        assert!(calls <= 4, "{}: {calls} calls for two pages", about.id);
+        assert!(calls <= 3 + subject.calls_by_id, "{}: {calls} calls for two pages", about.id);
     }
 }
 

@@ -190,7 +190,8 @@ pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
             None if is_missing_project(&answer) => ProviderError::NotFound,
             None => failed("it refused the request as malformed"),
         },
-        StatusCode::FORBIDDEN => ProviderError::Forbidden,
+        StatusCode::FORBIDDEN if is_marked(&answer) => ProviderError::Forbidden,
+        StatusCode::FORBIDDEN => ProviderError::Mismatch { found: "a server that refuses all of its paths" },
         StatusCode::NOT_FOUND => {
             if is_marked(&answer) {
                 ProviderError::NotFound

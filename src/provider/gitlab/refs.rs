@@ -76,7 +76,8 @@ pub(super) async fn refs(
         return Err(ProviderError::NotFound);
     }
     let size = list.page_size.clamp(1, MAX_PAGE_SIZE);
-    match (searched(&list.query), at.map(|at| Position::parse(&at.0)).transpose()?) {
+    // `^`, `$` and `*` mean something to GitLab's search, and it ignores the case of ASCII at least.
+    match (list.plain_part(), at.map(|at| Position::parse(&at.0)).transpose()?) {
         (None, None) => keyset(api, project, list, size, None).await,
         (None, Some(Position::After(name))) => keyset(api, project, list, size, Some(name)).await,
         (Some(word), None) => search(api, project, list, word, 1, size).await,
@@ -85,15 +86,6 @@ pub(super) async fn refs(
         }
         _ => Err(FOREIGN_CURSOR),
     }
-}
-
-/// A part of the query that every wanted ref has in its name, in characters that GitLab's search takes as they are:
-/// `^`, `$` and `*` mean something to it, and it ignores the case of ASCII at least.
-fn searched(query: &str) -> Option<&str> {
-    query
-        .split(|c: char| !(c.is_ascii_alphanumeric() || "-_./".contains(c)))
-        .filter(|word| !word.is_empty())
-        .max_by_key(|word| word.len())
 }
 
 /// One page behind a name.
@@ -200,13 +192,5 @@ mod tests {
         for bad in ["", "a", "a:", "p:1:50", "p:2:0", "p:2:101", "p:2", "x:1"] {
             assert!(Position::parse(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_searched_part_is_plain_text() {
-        assert_eq!(searched(""), None);
-        assert_eq!(searched("^*$"), None);
-        assert_eq!(searched("^feature/x$"), Some("feature/x"));
-        assert_eq!(searched("gr\u{fc}n-lang"), Some("n-lang"));
     }
 }

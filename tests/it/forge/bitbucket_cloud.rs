@@ -10,7 +10,7 @@ use crate::support::forge::{
 };
 
 /// Asks as an API token of the first person.
-async fn bitbucket(forge: &Forge, token: &str, path: &str) -> Answer {
+pub(super) async fn bitbucket(forge: &Forge, token: &str, path: &str) -> Answer {
     let basic = basic_of(tokens::EMAIL, token);
     ask(forge, "GET", &format!("/bitbucket-cloud/2.0/{path}"), &[("authorization", &basic)]).await
 }

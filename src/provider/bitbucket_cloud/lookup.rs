@@ -1,0 +1,94 @@
+//! One repository: by id in any of the workspaces, by full name, by clone URL.
+
+use http::header::LOCATION;
+
+use super::endpoint::{cleaned, clone_target, full_name, is_uuid};
+use super::places::{Part, Section, find, has_user, sections};
+use super::refusal::accepted;
+use super::rows::{self, Envelope, PermissionRow, RepositoryRow};
+use crate::domain::repository::{Permission, Repository};
+use crate::provider::api::{Answer, Api};
+use crate::provider::{Lookup, ProviderError};
+
+/// The repository of that id.
+pub(super) async fn by_id(api: &Api, id: &str) -> Result<Repository, ProviderError> {
+    let row = row_of_id(api, id).await?;
+    told(api, row).await
+}
+
+/// The row of the repository of that id. There is no call by id alone, so each workspace is asked for it.
+pub(super) async fn row_of_id(api: &Api, id: &str) -> Result<RepositoryRow, ProviderError> {
+    if !is_uuid(id) {
+        return Err(ProviderError::NotFound);
+    }
+    let sections = sections(api, "").await?;
+    find(sections, |section| async move {
+        let name = match &section.part {
+            // A token of a repository is only sure to see itself under its own name.
+            Part::Repository(slug) => slug,
+            Part::Whole | Part::Project(_) => id,
+        };
+        let row: RepositoryRow =
+            accepted(api.get(&["repositories", &section.workspace, name]).send().await?)?.json()?;
+        if row.uuid.0 == id { Ok(row) } else { Err(ProviderError::NotFound) }
+    })
+    .await
+}
+
+/// The repository of a full name or a clone URL, in a workspace that the connection covers: elsewhere, public ones
+/// are seen by anybody, and could not be found by id again.
+pub(super) async fn find_by(api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
+    let (workspace, name) = match what {
+        Lookup::FullName(path) => full_name(path.trim_matches('/')).ok_or(ProviderError::NotFound)?,
+        Lookup::CloneUrl(text) => clone_target(api.base(), text)?,
+    };
+    let (row, sections) = tokio::join!(row_of_name(api, &workspace, &name), sections(api, ""));
+    let row = row?;
+    let covers = |section: &Section| section.holds(&row);
+    if sections?.iter().any(covers) { told(api, row).await } else { Err(ProviderError::NotFound) }
+}
+
+/// The row of a name. Whether a former name redirects is not documented; where it does, the link may name
+/// Bitbucket itself although the connection goes through a gateway.
+async fn row_of_name(api: &Api, workspace: &str, name: &str) -> Result<RepositoryRow, ProviderError> {
+    let answer = api.get(&["repositories", workspace, name]).return_redirects().send().await?;
+    let answer = if answer.status.is_redirection() {
+        let moved = moved_to(api, &answer).ok_or(ProviderError::Failed {
+            problem: "it redirected the repository to something else",
+            status: Some(answer.status.as_u16()),
+        })?;
+        api.get(&["repositories", &moved.0, &moved.1]).return_redirects().send().await?
+    } else {
+        answer
+    };
+    accepted(answer)?.json()
+}
+
+/// Workspace and name in the location of a redirect: `{api}/repositories/{workspace}/{name}`.
+fn moved_to(api: &Api, answer: &Answer) -> Option<(String, String)> {
+    let location = answer.headers.get(LOCATION)?.to_str().ok()?;
+    let url = answer.url.join(location).ok()?;
+    let url = cleaned(api.base(), url.as_str()).filter(|url| url.origin() == api.base().origin())?;
+    let path = percent_encoding::percent_decode_str(url.path()).decode_utf8().ok()?;
+    full_name(path.strip_prefix(api.base().path())?.strip_prefix("/repositories/")?)
+}
+
+/// The row with what the token's user may do, which is a question of its own.
+async fn told(api: &Api, row: RepositoryRow) -> Result<Repository, ProviderError> {
+    let permission = permission(api, &row).await.unwrap_or(Permission::Unknown);
+    Ok(row.into_repository(api.base(), permission))
+}
+
+/// The permission, if it was told: a token without a user may not ask, and a public repository without a grant is
+/// not in that list.
+async fn permission(api: &Api, row: &RepositoryRow) -> Option<Permission> {
+    if !has_user(api) {
+        return None;
+    }
+    let call = api
+        .get(&["user", "workspaces", row.workspace_segment(), "permissions", "repositories"])
+        .query("q", format!("repository.uuid=\"{}\"", row.uuid.0));
+    let answer = call.send().await.and_then(accepted).ok()?;
+    let page: Envelope<PermissionRow> = rows::page(&answer).ok()?;
+    page.values.iter().find_map(|found| found.of(&row.uuid))
+}
