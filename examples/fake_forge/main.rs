@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use clap::Parser;
 use forge::{
-    FAULTS, Fault, Forge, ForgeConfig, SignIn, azure_tokens, bitbucket_cloud_tokens, gitea_tokens,
-    gitlab_tokens,
+    FAULTS, Fault, Forge, ForgeConfig, SignIn, azure_tokens, bitbucket_cloud_tokens, data_center_tokens,
+    gitea_tokens, gitlab_tokens,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A fake GitLab (under /gitlab), a fake Azure DevOps (under /azure/contoso, and as a Server under
-/// /azure-server/tfs/DefaultCollection), a fake Bitbucket Cloud (under /bitbucket-cloud) and a fake Gitea or Forgejo
-/// (under /gitea). Prints its URLs and tokens, then serves until Ctrl-C or SIGTERM.
+/// /azure-server/tfs/DefaultCollection), a fake Bitbucket Cloud (under /bitbucket-cloud), a fake Bitbucket Data Center
+/// (under /bitbucket) and a fake Gitea or Forgejo (under /gitea). Prints its URLs and tokens, then serves until Ctrl-C
+/// or SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "fake_forge", max_term_width = 100)]
 struct Arguments {
@@ -110,6 +111,7 @@ async fn run(arguments: Arguments) -> io::Result<()> {
     config.gitlab.version = arguments.gitlab_version;
     config.gitea.repositories = repositories;
     config.gitea.version = arguments.gitea_version;
+    config.bitbucket_data_center.repositories = repositories;
     config.azure.projects = projects;
     config.azure.repositories_per_project = repositories.div_ceil(projects);
     config.azure.repositories = Some(repositories);
@@ -157,6 +159,10 @@ fn announce(forge: &Forge) -> io::Result<()> {
     }
     writeln!(out, "\nGitea                 {}", forge.gitea_url())?;
     for (token, what) in gitea_tokens::ALL {
+        writeln!(out, "  {token}  {what}")?;
+    }
+    writeln!(out, "\nBitbucket Data Center {}", forge.bitbucket_data_center_url())?;
+    for (token, what) in data_center_tokens::ALL {
         writeln!(out, "  {token}  {what}")?;
     }
     writeln!(out, "\nServing until Ctrl-C.")?;

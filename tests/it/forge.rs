@@ -2,6 +2,7 @@
 
 mod azure_devops;
 mod bitbucket_cloud;
+mod bitbucket_data_center;
 mod gitea;
 mod gitlab;
 

@@ -3,6 +3,7 @@
 use base64::Engine;
 use serde_json::json;
 
+use super::bitbucket_data_center::refusal as data_center;
 use super::gitea::refusal as gitea;
 use super::raw::Step;
 use super::wire::{Query, Reply, Seen, decode};
@@ -236,6 +237,7 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
         ),
         Fault::ServerError if is_gitea(seen) => gitea::failed(),
         Fault::ServerError if is_bitbucket_cloud(seen) => bitbucket_cloud::refusal::failed(),
+        Fault::ServerError if is_data_center(seen) => data_center::failed(),
         Fault::ServerError => Reply::json(500, &json!({"message": "500 Internal Server Error"})),
         Fault::Unavailable => Reply::html(
             503,
@@ -246,6 +248,7 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
                 true => azure_limited(),
                 false if is_gitea(seen) => gitea::limited(),
                 false if is_bitbucket_cloud(seen) => bitbucket_cloud::refusal::limited(),
+                false if is_data_center(seen) => data_center::limited(),
                 false => gitlab_limited(),
             };
             match after {
@@ -349,7 +352,7 @@ fn paging(forge: &Shared, rule: usize, fault: &Fault, seen: &Seen) -> Option<Rep
         Fault::SamePageForever => {
             let query = seen.params();
             let own = own_cursor(seen, azure).parse::<u64>().unwrap_or(1);
-            let fixed = ["id_after", "id_before", "page", "$skip", "continuationToken", "cursor"]
+            let fixed = ["id_after", "id_before", "page", "$skip", "continuationToken", "cursor", "start"]
                 .iter()
                 .fold(query, |query, name| query.without(name));
             reply = forge.truth(&Seen { query: fixed.encode(), ..seen.clone() });
@@ -383,6 +386,9 @@ fn cursor(reply: &Reply) -> Option<String> {
     if let Some(token) = reply.value("x-ms-continuationtoken") {
         return Some(token.to_owned());
     }
+    if let Some(start) = data_center::next_start(reply) {
+        return Some(start);
+    }
     if let Some(page) = reply.value("x-next-page") {
         return Some(page.to_owned()).filter(|page| !page.is_empty());
     }
@@ -395,8 +401,11 @@ fn cursor(reply: &Reply) -> Option<String> {
 /// The cursor that a request named; the first page's name if it named none.
 fn own_cursor(seen: &Seen, azure: bool) -> String {
     let query = seen.params();
-    let names: &[&str] =
-        if azure { &["continuationToken", "$skip"] } else { &["id_after", "id_before", "cursor", "page"] };
+    let names: &[&str] = if azure {
+        &["continuationToken", "$skip"]
+    } else {
+        &["id_after", "id_before", "cursor", "page", "start"]
+    };
     let own = names.iter().find_map(|name| query.first(name));
     own.unwrap_or(if azure { "0" } else { "1" }).to_owned()
 }
@@ -405,6 +414,10 @@ fn own_cursor(seen: &Seen, azure: bool) -> String {
 fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
     if seen.path.starts_with("/azure") {
         reply.set("x-ms-continuationtoken", next);
+        return;
+    }
+    if is_data_center(seen) {
+        data_center::set_next_start(reply, next);
         return;
     }
     let keyset = reply.value("x-next-page").is_none();
@@ -429,6 +442,11 @@ fn is_bitbucket_cloud(seen: &Seen) -> bool {
 /// Whether a request is for the fake Gitea.
 fn is_gitea(seen: &Seen) -> bool {
     seen.path.starts_with("/gitea/")
+}
+
+/// Whether a request is for the fake Bitbucket Data Center.
+fn is_data_center(seen: &Seen) -> bool {
+    seen.path.starts_with("/bitbucket/")
 }
 
 /// Multiplies the totals by ten.

@@ -1,7 +1,7 @@
 //! An in-process fake of the Git hosts, on real sockets: GitLab below `/gitlab`, Azure DevOps
 //! Services below `/azure/contoso`, Azure DevOps Server below `/azure-server/tfs/DefaultCollection`,
 //! Gitea or Forgejo below `/gitea`, Bitbucket Cloud below `/bitbucket-cloud` (as behind a gateway: its links name the
-//! real one).
+//! real one), Bitbucket Data Center below `/bitbucket`.
 //!
 //! It is an independent peer: it shares no code with the product, its rows are made from the
 //! recorded exchanges in `tests/fixtures/providers`, and it answers, pages and refuses as the real
@@ -23,6 +23,7 @@ macro_rules! recorded {
 
 mod azure_devops;
 mod bitbucket_cloud;
+mod bitbucket_data_center;
 mod fault;
 mod gitea;
 mod gitlab;
@@ -36,6 +37,8 @@ pub(crate) use azure_devops::data::AzureConfig;
 pub(crate) use azure_devops::tokens::{AzureToken, SignIn, known as azure_tokens};
 pub(crate) use bitbucket_cloud::data::{BitbucketCloudConfig, IdOrder};
 pub(crate) use bitbucket_cloud::tokens::{BitbucketKind, BitbucketToken, known as bitbucket_cloud_tokens};
+pub(crate) use bitbucket_data_center::data::DataCenterConfig;
+pub(crate) use bitbucket_data_center::tokens::{DataCenterToken, Level, known as data_center_tokens};
 pub(crate) use fault::{FAULTS, Fault, WrongId};
 pub(crate) use gitea::data::GiteaConfig;
 pub(crate) use gitea::tokens::{GiteaToken, GiteaTokenState, known as gitea_tokens};
@@ -91,6 +94,8 @@ pub(crate) struct ForgeConfig {
     pub(crate) azure: AzureConfig,
     /// The fake Bitbucket Cloud.
     pub(crate) bitbucket_cloud: BitbucketCloudConfig,
+    /// The fake Bitbucket Data Center.
+    pub(crate) bitbucket_data_center: DataCenterConfig,
 }
 
 impl Default for ForgeConfig {
@@ -109,6 +114,7 @@ impl Default for ForgeConfig {
             gitlab: GitlabConfig::default(),
             azure: AzureConfig::default(),
             bitbucket_cloud: BitbucketCloudConfig::default(),
+            bitbucket_data_center: DataCenterConfig::default(),
         }
     }
 }
@@ -136,6 +142,7 @@ impl Forge {
             gitlab: gitlab::Instance::build(&config, &origin)?,
             azure: azure_devops::Instance::build(&config, &origin)?,
             bitbucket_cloud: bitbucket_cloud::Instance::build(&config)?,
+            bitbucket_data_center: bitbucket_data_center::Instance::build(&config, &origin)?,
             origin,
             drip: config.drip,
             control: Mutex::new(Control { latency: config.latency, ..Control::default() }),
@@ -188,6 +195,11 @@ impl Forge {
     /// Where a gateway to the fake Bitbucket Cloud is.
     pub(crate) fn bitbucket_cloud_url(&self) -> String {
         format!("{}/bitbucket-cloud", self.shared.origin)
+    }
+
+    /// What a person would paste for the Bitbucket Data Center instance (it has a context path).
+    pub(crate) fn bitbucket_data_center_url(&self) -> String {
+        format!("{}/bitbucket", self.shared.origin)
     }
 
     /// The commit that a branch or a tag of every repository stands for.
@@ -324,6 +336,11 @@ impl Forge {
     pub(crate) fn edit_bitbucket_cloud_token(&self, token: &str, edit: impl FnOnce(&mut BitbucketToken)) {
         self.shared.bitbucket_cloud.edit_token(token, edit);
     }
+
+    /// As [`Forge::edit_gitlab_token`] for Bitbucket Data Center.
+    pub(crate) fn edit_data_center_token(&self, token: &str, edit: impl FnOnce(&mut DataCenterToken)) {
+        self.shared.bitbucket_data_center.edit_token(token, edit);
+    }
 }
 
 impl Drop for Forge {
@@ -341,6 +358,7 @@ struct Shared {
     gitlab: gitlab::Instance,
     azure: azure_devops::Instance,
     bitbucket_cloud: bitbucket_cloud::Instance,
+    bitbucket_data_center: bitbucket_data_center::Instance,
     control: Mutex<Control>,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
@@ -388,6 +406,10 @@ impl Shared {
             self.azure.answer(seen)
         } else if let Some(rest) = seen.path.strip_prefix("/bitbucket-cloud") {
             self.bitbucket_cloud.answer(rest, seen)
+        } else if let Some(rest) =
+            seen.path.strip_prefix("/bitbucket").filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        {
+            self.bitbucket_data_center.answer(rest, seen)
         } else {
             Reply::html(404, "<html><head><title>404 Not Found</title></head></html>")
         }
