@@ -141,6 +141,11 @@ impl CloneUrl {
         }
     }
 
+    /// Whether it is a URL for a browser or for git over HTTP(S), not for SSH.
+    pub(crate) const fn is_web(&self) -> bool {
+        self.site.port.is_some()
+    }
+
     /// Whether the URL names the instance of `api` itself, or the place of one of `shown`: the clone URLs
     /// of the repository that was found. The administrator can set another clone root.
     pub(crate) fn is_at(&self, api: &Url, shown: &[&str]) -> bool {

@@ -24,6 +24,7 @@ use crate::domain::violation::{FieldViolation, Refusal};
 pub mod api;
 pub mod azure_devops;
 pub mod bitbucket_cloud;
+pub mod bitbucket_data_center;
 mod credential;
 mod endpoint;
 pub mod error;
@@ -366,6 +367,7 @@ impl Providers {
         Self::of([
             Box::new(azure_devops::AzureDevOps) as Box<dyn Provider>,
             Box::new(bitbucket_cloud::BitbucketCloud),
+            Box::new(bitbucket_data_center::BitbucketDataCenter),
             Box::new(gitea::Gitea),
             Box::new(gitlab::Gitlab),
         ])

@@ -89,6 +89,8 @@ const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("provider::gitea", &["provider"]),
     ("provider::gitlab", &["provider"]),
     ("provider::azure_devops", &["provider"]),
+    ("provider::bitbucket_cloud", &["provider"]),
+    ("provider::bitbucket_data_center", &["provider"]),
 ];
 
 /// One name that code uses, and where.

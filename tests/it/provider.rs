@@ -10,8 +10,8 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::support::app::{Refused, Running, TestApp, connection, refused};
 use crate::support::forge::{
-    AzureConfig, BitbucketCloudConfig, Fault, Forge, ForgeConfig, GiteaConfig, GitlabConfig, azure_tokens,
-    bitbucket_cloud_tokens, gitea_tokens, gitlab_tokens,
+    AzureConfig, BitbucketCloudConfig, DataCenterConfig, Fault, Forge, ForgeConfig, GiteaConfig,
+    GitlabConfig, azure_tokens, bitbucket_cloud_tokens, data_center_tokens, gitea_tokens, gitlab_tokens,
 };
 
 /// What the suite needs to know of one provider.
@@ -72,6 +72,16 @@ fn subject(about: &About) -> Subject {
             email: bitbucket_cloud_tokens::EMAIL,
             // The list of workspaces, and each of the three.
             calls_by_id: 4,
+            sign_in: FAILED,
+        },
+        "bitbucket-data-center" => Subject {
+            url: Forge::bitbucket_data_center_url,
+            good: data_center_tokens::GOOD,
+            dead: data_center_tokens::UNKNOWN,
+            weak: data_center_tokens::READ_ONLY,
+            email: "",
+            // A look through all, in one page. The second page of refs makes sure of the place besides.
+            calls_by_id: 1,
             sign_in: FAILED,
         },
         other => panic!("the provider {other} has no subject: write one, with a fake of it in the forge"),
@@ -231,6 +241,7 @@ async fn an_account_without_repositories_lists_as_empty() {
         gitlab: GitlabConfig { repositories: 0, ..GitlabConfig::default() },
         azure: AzureConfig { projects: 0, unreadable: false, ..AzureConfig::default() },
         bitbucket_cloud: BitbucketCloudConfig { repositories: 0, ..BitbucketCloudConfig::default() },
+        bitbucket_data_center: DataCenterConfig { repositories: 0, ..DataCenterConfig::default() },
         ..ForgeConfig::default()
     };
     let (forge, app) = started(nothing).await;
@@ -262,11 +273,16 @@ async fn refs(app: &Running, parent: &str, kind: v1::RefType, query: &str, page_
     panic!("the pages never end");
 }
 
-/// A repository with code.
+/// A repository with code. Some providers tell the default branch of a single repository alone.
 async fn with_code(app: &Running, parent: &str) -> String {
-    let rows = app.stream(parent).await.expect("a stream");
-    let row = rows.into_iter().find(|row| row.default_branch == "main" && !row.disabled);
-    row.expect("a repository with a default branch").name
+    for row in app.stream(parent).await.expect("a stream").into_iter().filter(|row| !row.disabled) {
+        let request = v1::GetRepositoryRequest { name: row.name };
+        let row = app.repositories().get_repository(request).await.expect("found").into_inner();
+        if row.default_branch == "main" {
+            return row.name;
+        }
+    }
+    panic!("no repository has a default branch");
 }
 
 #[tokio::test]

@@ -212,7 +212,11 @@ async fn providers_tell_what_a_form_is_built_from() {
     let mut service = app.connections();
     let listed = service.list_providers(v1::ListProvidersRequest {}).await.expect("a list").into_inner();
     let ids: Vec<_> = listed.providers.iter().map(|provider| provider.name.as_str()).collect();
-    assert_eq!(ids, ["providers/azure-devops", "providers/gitea", "providers/gitlab"]);
+    assert_eq!(
+        ids,
+        ["azure-devops", "bitbucket-cloud", "bitbucket-data-center", "gitea", "gitlab"]
+            .map(|id| format!("providers/{id}"))
+    );
     for provider in &listed.providers {
         let name = provider.name.clone();
         let one = service.get_provider(v1::GetProviderRequest { name }).await.expect("it").into_inner();

@@ -1,0 +1,233 @@
+//! Bitbucket Data Center from 8.0 on, through its REST API.
+//!
+//! Three things set it apart. The server answers anybody, so that a good status proves nothing: only the user that
+//! its header names does. No call takes a repository's id: a repository is found by a look through all of them.
+//! And a missing right is worded like a refused token. `wire` holds the first and the last of them, `lookup` the
+//! second.
+//!
+//! One form of the credential is sent: `Authorization: Bearer`. Every kind of token is taken in it. A token of a
+//! project or a repository has no user whom Basic could name, and from version 10 on Basic is off unless the
+//! administrator turns it on.
+
+mod endpoint;
+mod inspect;
+mod listing;
+mod lookup;
+mod refs;
+mod rows;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{HeaderMap, StatusCode};
+
+use super::api::{Api, authorize_with};
+use super::{
+    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
+    ProviderError, RefList,
+};
+use crate::domain::base_url::BaseUrl;
+use crate::domain::connection::Scope;
+use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind, ResourceType};
+use crate::domain::page::{Cursor, Page};
+use crate::domain::refs::Ref;
+use crate::domain::repository::{Namespace, Repository};
+use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
+
+/// The lowest version: archived repositories and the filter by project key came with it.
+const MINIMUM_VERSION: &str = "8.0";
+/// What listing and cloning need.
+const READ: &str = "REPO_READ";
+/// What webhooks need, even to be looked at.
+const ADMIN: &str = "REPO_ADMIN";
+
+const TOKEN: CredentialFieldAbout = CredentialFieldAbout {
+    name: "token",
+    title: "HTTP access token",
+    description: "With the permission Repository admin (or Repository read, without webhooks)",
+    required: true,
+    secret: true,
+};
+
+static ABOUT: About = About {
+    id: "bitbucket-data-center",
+    title: "Bitbucket Data Center",
+    cloud_base_url: "",
+    credential_kinds: &[
+        CredentialKindAbout {
+            kind: CredentialKind::PersonalAccessToken,
+            title: "HTTP access token of a user",
+            fields: &[TOKEN],
+        },
+        CredentialKindAbout {
+            kind: CredentialKind::ResourceToken,
+            title: "HTTP access token of a project or a repository",
+            fields: &[
+                TOKEN,
+                CredentialFieldAbout {
+                    name: "resource_type",
+                    title: "Kind",
+                    description: "PROJECT or REPOSITORY",
+                    required: true,
+                    secret: false,
+                },
+                CredentialFieldAbout {
+                    name: "resource",
+                    title: "Project or repository",
+                    description: "The key of the project, or key and repository, such as PRJ/my-repo",
+                    required: false,
+                    secret: false,
+                },
+            ],
+        },
+    ],
+    capability_scopes: &[
+        (CapabilityType::ListRepositories, &[READ]),
+        (CapabilityType::ReadCode, &[READ]),
+        (CapabilityType::ManageWebhooks, &[ADMIN]),
+    ],
+    minimum_server_version: MINIMUM_VERSION,
+    webhook_events: &["PUSH", "TAG", "PULL_REQUEST"],
+    tells_expiry: false,
+    tells_scopes: false,
+    max_page_size: 1_000,
+    documentation_urls: &[
+        "https://confluence.atlassian.com/bitbucketserver/http-access-tokens-939515499.html",
+        "https://developer.atlassian.com/server/bitbucket/rest/",
+    ],
+    // The limit counts a user's calls on each node, git over HTTP among them.
+    concurrency: 4,
+    attempt_timeout: Duration::from_secs(10),
+};
+
+/// The driver. An endpoint is `{base}/rest/api/latest`, which is the same API as `/1.0`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BitbucketDataCenter;
+
+#[async_trait]
+impl Provider for BitbucketDataCenter {
+    fn about(&self) -> &'static About {
+        &ABOUT
+    }
+
+    fn endpoints(
+        &self,
+        base_url: Option<&BaseUrl>,
+        scope: &Scope,
+    ) -> Result<Vec<Endpoint>, Vec<FieldViolation>> {
+        endpoint::endpoints(base_url, scope)
+    }
+
+    async fn answers(&self, api: &Api) -> Result<Presence, ProviderError> {
+        let answer = wire::properties(api).send().await?;
+        Ok(if wire::speaks_bitbucket(&answer) {
+            Presence::Here
+        } else if answer.status.is_redirection()
+            || matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
+            // The call is open to anybody, so it is a sign-on in front that refuses a stranger, on any path.
+            Presence::Perhaps
+        } else {
+            Presence::Elsewhere
+        })
+    }
+
+    fn accepts(&self, credential: &Credential) -> Result<(), Refusal> {
+        let unsupported = |description| Err(Refusal::new(FieldReason::UnsupportedForProvider, description));
+        match &credential.form {
+            CredentialForm::PersonalAccessToken { .. } => Ok(()),
+            CredentialForm::EmailApiToken { .. } => unsupported(
+                "Bitbucket Data Center has no such token; use `personal_access_token` with an HTTP access token",
+            ),
+            CredentialForm::ResourceToken { resource_type, resource } => match resource_type {
+                ResourceType::Project => endpoint::check_resource(resource, 1),
+                ResourceType::Repository => endpoint::check_resource(resource, 2),
+                ResourceType::Workspace | ResourceType::Group => {
+                    unsupported("Bitbucket Data Center has tokens of a PROJECT and of a REPOSITORY")
+                }
+            },
+        }
+    }
+
+    fn authorize(&self, credential: &Credential, headers: &mut HeaderMap) {
+        authorize_with("Bearer", credential.token.expose(), headers);
+    }
+
+    async fn inspect(&self, api: &Api, wanted: &[CapabilityType]) -> Inspection {
+        inspect::inspect(api, wanted).await
+    }
+
+    async fn namespaces(
+        &self,
+        api: &Api,
+        list: &List,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Namespace>, ProviderError> {
+        listing::namespaces(api, list, at).await
+    }
+
+    async fn repositories(
+        &self,
+        api: &Api,
+        list: &List,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Repository>, ProviderError> {
+        listing::repositories(api, list, at).await
+    }
+
+    async fn repository(&self, api: &Api, id: &str) -> Result<Repository, ProviderError> {
+        lookup::by_id(api, id).await
+    }
+
+    async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
+        lookup::find(api, what).await
+    }
+
+    async fn refs(
+        &self,
+        api: &Api,
+        repository: &str,
+        list: &RefList,
+        at: Option<&Cursor>,
+    ) -> Result<Page<Ref>, ProviderError> {
+        refs::refs(api, repository, list, at).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::credential::Secret;
+
+    fn reason(form: CredentialForm) -> Result<(), FieldReason> {
+        let token = Secret::new("BBDC-MjUyOTczNTE1MDAxOmZvcmdlVW5pdFRlc3QwMDAw".to_owned());
+        BitbucketDataCenter.accepts(&Credential { form, token }).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn only_the_credentials_of_the_product_are_accepted() {
+        let resource = |resource_type, resource: &str| {
+            reason(CredentialForm::ResourceToken { resource_type, resource: resource.to_owned() })
+        };
+        assert_eq!(reason(CredentialForm::PersonalAccessToken { username: Some("casey".into()) }), Ok(()));
+        assert_eq!(resource(ResourceType::Project, "PRJ"), Ok(()));
+        assert_eq!(resource(ResourceType::Project, "~casey"), Ok(()));
+        assert_eq!(resource(ResourceType::Repository, "PRJ/my-repo"), Ok(()));
+        assert_eq!(resource(ResourceType::Repository, ""), Ok(()));
+        for (kind, text) in [
+            (ResourceType::Project, "PRJ/my-repo"),
+            (ResourceType::Repository, "my-repo"),
+            (ResourceType::Repository, "PRJ//my-repo"),
+            (ResourceType::Project, "P RJ"),
+            (ResourceType::Repository, "PRJ/.."),
+        ] {
+            assert_eq!(resource(kind, text), Err(FieldReason::Malformed), "{text}");
+        }
+        for kind in [ResourceType::Workspace, ResourceType::Group] {
+            assert_eq!(resource(kind, "PRJ"), Err(FieldReason::UnsupportedForProvider));
+        }
+        let email = CredentialForm::EmailApiToken { email: "a@b.example".to_owned() };
+        assert_eq!(reason(email), Err(FieldReason::UnsupportedForProvider));
+    }
+}
