@@ -224,11 +224,15 @@ async fn providers_tell_what_a_form_is_built_from() {
         // Not every provider has a cloud of its own.
         assert!(provider.cloud_base_url.is_empty() || provider.cloud_base_url.starts_with("https://"));
         assert!(!provider.title.is_empty());
-        assert!(!provider.minimum_server_version.is_empty() && provider.max_page_size > 0);
+        // A cloud alone has no version.
+        let is_cloud_alone = provider.name == "providers/bitbucket-cloud";
+        assert_eq!(provider.minimum_server_version.is_empty(), is_cloud_alone);
+        assert!(provider.max_page_size > 0);
         assert!(provider.documentation_urls.iter().all(|url| url.starts_with("https://")));
         assert!(!provider.documentation_urls.is_empty());
         assert_eq!(provider.tells_expiry, provider.name == "providers/gitlab");
-        let tells_scopes = ["providers/gitea", "providers/gitlab"].contains(&provider.name.as_str());
+        let telling = ["providers/bitbucket-cloud", "providers/gitea", "providers/gitlab"];
+        let tells_scopes = telling.contains(&provider.name.as_str());
         assert_eq!(provider.tells_scopes, tells_scopes);
         let capabilities: Vec<_> = provider.capability_scopes.iter().map(|c| c.capability()).collect();
         for capability in [
@@ -245,7 +249,12 @@ async fn providers_tell_what_a_form_is_built_from() {
             assert!(provider.webhook_events.contains(&(event as i32)), "{provider:?}");
         }
         let kinds: Vec<_> = provider.credential_kinds.iter().map(|kind| kind.kind()).collect();
-        assert!(kinds.contains(&v1::CredentialKind::PersonalAccessToken));
+        // There the token of a person goes with an address.
+        let personal = match is_cloud_alone {
+            true => v1::CredentialKind::EmailApiToken,
+            false => v1::CredentialKind::PersonalAccessToken,
+        };
+        assert!(kinds.contains(&personal));
         for kind in &provider.credential_kinds {
             assert!(!kind.title.is_empty());
             let token = kind.fields.iter().find(|field| field.name == "token").expect("a token field");
