@@ -10,6 +10,7 @@ mod support;
 
 mod api;
 mod azure_devops;
+mod bitbucket_cloud;
 mod bitbucket_data_center;
 mod cli;
 mod forge;

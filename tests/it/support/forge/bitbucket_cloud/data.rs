@@ -189,6 +189,16 @@ impl Data {
         rows
     }
 
+    /// Whether strangers see a repository, without making its strings.
+    pub(super) fn private(&self, index: usize) -> bool {
+        index < self.members && index % 4 != 1
+    }
+
+    /// The key of the project of a repository.
+    pub(super) fn project(index: usize) -> &'static str {
+        if (index / 3).is_multiple_of(2) { "WEB" } else { "OPS" }
+    }
+
     /// One repository.
     pub(super) fn repository(&self, index: usize) -> Repository {
         let (name, slug) = match index {
@@ -203,8 +213,8 @@ impl Data {
             description: format!("What {name} is about"),
             name,
             slug,
-            project: if (index / 3).is_multiple_of(2) { "WEB" } else { "OPS" },
-            private: index < self.members && index % 4 != 1,
+            project: Self::project(index),
+            private: self.private(index),
             empty: index % 17 == 4,
             fork: index % 13 == 5,
         };
@@ -221,7 +231,7 @@ impl Data {
             0 => Some("admin"),
             1 => Some("write"),
             2 | 3 => Some("read"),
-            _ if self.repository(index).private => Some("read"),
+            _ if self.private(index) => Some("read"),
             _ => None,
         }
     }

@@ -144,13 +144,12 @@ impl Instance {
 
     /// Whether a caller sees a repository.
     fn visible(&self, caller: Option<&BitbucketToken>, workspace: &Workspace, index: usize) -> bool {
-        let repository = self.data.repository(index);
-        let Some(token) = caller else { return !repository.private };
+        let Some(token) = caller else { return !self.data.private(index) };
         let is_member = self.belongs(token, workspace);
         match token.kind {
             BitbucketKind::Repository => index == 0,
-            BitbucketKind::Project => is_member && repository.project == "WEB",
-            _ => is_member || !repository.private,
+            BitbucketKind::Project => is_member && Data::project(index) == "WEB",
+            _ => is_member || !self.data.private(index),
         }
     }
 
