@@ -450,6 +450,7 @@ mod tests {
                 "gitmoor.v1.RepositoryService.StreamRepositories",
                 "gitmoor.v1.RepositoryService.GetRepository",
                 "gitmoor.v1.RepositoryService.LookupRepository",
+                "gitmoor.v1.RepositoryService.ListRefs",
             ]
         );
         assert_eq!(v1::connection_service_server::SERVICE_NAME, "gitmoor.v1.ConnectionService");
