@@ -40,7 +40,30 @@ def gitlab(description):
             media["schema"] = {"type": "array", "items": media["schema"]}
 
 
+def gitea(description):
+    """Numbers have no example, and those that Prism invents are no ids; a user needs a login, a full name both its parts,
+    and a version a number (recorded). Listings tell how many rows there are (recorded), or one row says nothing of
+    the size of a page. Prism leaves the base path out."""
+    base = description.pop("basePath")
+    description["paths"] = {f"{base}{path}": item for path, item in description["paths"].items()}
+    definitions = description["definitions"]
+    for name in ("User", "UserMeta", "Organization", "Repository"):
+        definitions[name]["properties"]["id"]["example"] = 1
+    for name in ("User", "UserMeta"):
+        definitions[name]["properties"]["login"]["example"] = "octo"
+    definitions["Repository"]["properties"]["full_name"]["example"] = "octo/repo"
+    definitions["Organization"]["properties"]["name"]["example"] = "octo"
+    definitions["ServerVersion"]["properties"]["version"]["example"] = "1.27.0"
+    for name in ("RepositoryList", "SearchResults", "OrganizationList", "BranchList", "TagList", "HookList"):
+        description["responses"][name].setdefault("headers", {})["X-Total-Count"] = {"type": "integer", "enum": [1]}
+
+
 SUBJECTS = [
+    Subject(
+        "gitea", "gitea/openapi/gitea-1.27.0.trimmed.json",
+        {"personal_access_token": {"token": "0f0e9e00000000000000000000000000prism001"}},
+        mend=gitea,
+    ),
     Subject(
         "gitlab", "gitlab/openapi/gitlab.trimmed.json",
         {"personal_access_token": {"token": "glpat-describedPrism00001"}},
