@@ -41,7 +41,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use self::fixture::{event, insert, name, open, remembered};
-use self::forge::{Forge, ForgeConfig, azure_tokens, gitlab_tokens};
+use self::forge::{Forge, ForgeConfig, azure_tokens, gitea_tokens, gitlab_tokens};
 
 #[path = "../tests/it/store/fixture.rs"]
 mod fixture;
@@ -63,6 +63,8 @@ const AZURE_PROJECTS: usize = 100;
 const GITLAB_ROUNDS: u32 = 1 + 99_u32.div_ceil(16);
 /// Azure DevOps: the projects, then one call for each of them, 4 side by side.
 const AZURE_ROUNDS: u32 = 1 + 100_u32.div_ceil(4);
+/// Gitea: the first page, then 199 of them 8 side by side. Who asks is one call more, before the first page.
+const GITEA_ROUNDS: u32 = 1 + 199_u32.div_ceil(8);
 const TENANT: &str = "default";
 
 fn main() {
@@ -160,6 +162,7 @@ impl Bench {
                 azure_tokens::GOOD,
                 AZURE_ROUNDS,
             ),
+            ("gitea", format!("{}/gitea", forge.line), gitea_tokens::GOOD, GITEA_ROUNDS),
         ];
         for (provider, url, token, rounds) in hosts {
             let created = {
@@ -491,6 +494,7 @@ impl Load {
 /// The forge as a process: tells its origin, and serves until it is killed.
 async fn serve_forge() {
     let mut config = ForgeConfig { latency: LATENCY, ..ForgeConfig::default() };
+    config.gitea.repositories = REPOSITORIES;
     config.gitlab.repositories = REPOSITORIES;
     config.azure.projects = AZURE_PROJECTS;
     config.azure.repositories_per_project = REPOSITORIES / AZURE_PROJECTS;
