@@ -93,7 +93,7 @@ static ABOUT: About = About {
     tells_scopes: false,
     max_page_size: 1_000,
     documentation_urls: &[
-        "https://confluence.atlassian.com/bitbucketserver/http-access-tokens-939515499.html",
+        "https://confluence.atlassian.com/display/BITBUCKETSERVER093/Managing+HTTP+access+tokens",
         "https://developer.atlassian.com/server/bitbucket/rest/",
     ],
     // The limit counts a user's calls on each node, git over HTTP among them.
