@@ -99,6 +99,7 @@ impl RepositoryRow {
             web_url: self.html_url.as_deref().map_or_else(String::new, web_link),
             visibility,
             archived: self.archived,
+            // Newer versions tell that the code is switched off: clones and the calls of refs are refused then.
             disabled: self.has_code == Some(false),
             fork: self.fork,
             size_kib: self.size.filter(|size| *size >= 0),
