@@ -41,7 +41,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use self::fixture::{event, insert, name, open, remembered};
-use self::forge::{Forge, ForgeConfig, azure_tokens, gitea_tokens, gitlab_tokens};
+use self::forge::{Forge, ForgeConfig, azure_tokens, data_center_tokens, gitea_tokens, gitlab_tokens};
 
 #[path = "../tests/it/store/fixture.rs"]
 mod fixture;
@@ -65,6 +65,8 @@ const GITLAB_ROUNDS: u32 = 1 + 99_u32.div_ceil(16);
 const AZURE_ROUNDS: u32 = 1 + 100_u32.div_ceil(4);
 /// Gitea: the first page, then 199 of them 8 side by side. Who asks is one call more, before the first page.
 const GITEA_ROUNDS: u32 = 1 + 199_u32.div_ceil(8);
+/// Bitbucket Data Center: one chain of ten pages, for only the server knows where the next one starts.
+const DATA_CENTER_ROUNDS: u32 = 10;
 const TENANT: &str = "default";
 
 fn main() {
@@ -161,6 +163,12 @@ impl Bench {
                 format!("{}/azure/{}", forge.line, forge::ORGANIZATION),
                 azure_tokens::GOOD,
                 AZURE_ROUNDS,
+            ),
+            (
+                "bitbucket-data-center",
+                format!("{}/bitbucket", forge.line),
+                data_center_tokens::GOOD,
+                DATA_CENTER_ROUNDS,
             ),
             ("gitea", format!("{}/gitea", forge.line), gitea_tokens::GOOD, GITEA_ROUNDS),
         ];
@@ -494,6 +502,7 @@ impl Load {
 /// The forge as a process: tells its origin, and serves until it is killed.
 async fn serve_forge() {
     let mut config = ForgeConfig { latency: LATENCY, ..ForgeConfig::default() };
+    config.bitbucket_data_center.repositories = REPOSITORIES;
     config.gitea.repositories = REPOSITORIES;
     config.gitlab.repositories = REPOSITORIES;
     config.azure.projects = AZURE_PROJECTS;
