@@ -12,14 +12,14 @@ use std::time::Duration;
 use clap::Parser;
 use forge::{
     FAULTS, Fault, Forge, ForgeConfig, SignIn, azure_tokens, bitbucket_cloud_tokens, data_center_tokens,
-    gitea_tokens, gitlab_tokens,
+    gitea_tokens, github_tokens, gitlab_tokens,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A fake GitLab (under /gitlab), a fake Azure DevOps (under /azure/contoso, and as a Server under
-/// /azure-server/tfs/DefaultCollection), a fake Bitbucket Cloud (under /bitbucket-cloud), a fake Bitbucket Data Center
-/// (under /bitbucket) and a fake Gitea or Forgejo (under /gitea). Prints its URLs and tokens, then serves until Ctrl-C
-/// or SIGTERM.
+/// A fake GitHub (under /github), a fake GitLab (under /gitlab), a fake Azure DevOps (under /azure/contoso, and as a
+/// Server under /azure-server/tfs/DefaultCollection), a fake Bitbucket Cloud (under /bitbucket-cloud), a fake Bitbucket
+/// Data Center (under /bitbucket) and a fake Gitea or Forgejo (under /gitea). Prints its URLs and tokens, then serves
+/// until Ctrl-C or SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "fake_forge", max_term_width = 100)]
 struct Arguments {
@@ -42,6 +42,10 @@ struct Arguments {
     /// Waited before each answer.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     latency_ms: u64,
+
+    /// The version that the fake GitHub Enterprise Server tells.
+    #[arg(long, value_name = "VERSION", default_value = "3.14.2")]
+    github_version: String,
 
     /// The version that the fake GitLab tells.
     #[arg(long, value_name = "VERSION", default_value = "18.1.0-ee")]
@@ -107,6 +111,8 @@ async fn run(arguments: Arguments) -> io::Result<()> {
         tls: arguments.tls_ca_out.is_some(),
         ..ForgeConfig::default()
     };
+    config.github.repositories = repositories;
+    config.github.version = Some(arguments.github_version);
     config.gitlab.repositories = repositories;
     config.gitlab.version = arguments.gitlab_version;
     config.gitea.repositories = repositories;
@@ -143,7 +149,11 @@ async fn run(arguments: Arguments) -> io::Result<()> {
 /// Prints what a person needs to connect.
 fn announce(forge: &Forge) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "GitLab                {}", forge.gitlab_url())?;
+    writeln!(out, "GitHub                {}", forge.github_url())?;
+    for (token, what) in github_tokens::ALL {
+        writeln!(out, "  {token}  {what}")?;
+    }
+    writeln!(out, "\nGitLab                {}", forge.gitlab_url())?;
     for (token, what) in gitlab_tokens::ALL {
         writeln!(out, "  {token}  {what}")?;
     }

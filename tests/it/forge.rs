@@ -4,6 +4,7 @@ mod azure_devops;
 mod bitbucket_cloud;
 mod bitbucket_data_center;
 mod gitea;
+mod github;
 mod gitlab;
 
 use std::collections::BTreeSet;

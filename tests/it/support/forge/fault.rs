@@ -238,6 +238,7 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
         Fault::ServerError if is_gitea(seen) => gitea::failed(),
         Fault::ServerError if is_bitbucket_cloud(seen) => bitbucket_cloud::refusal::failed(),
         Fault::ServerError if is_data_center(seen) => data_center::failed(),
+        Fault::ServerError if is_github(seen) => Reply::json(500, &json!({"message": "Server Error"})),
         Fault::ServerError => Reply::json(500, &json!({"message": "500 Internal Server Error"})),
         Fault::Unavailable => Reply::html(
             503,
@@ -249,6 +250,7 @@ fn refusal(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
                 false if is_gitea(seen) => gitea::limited(),
                 false if is_bitbucket_cloud(seen) => bitbucket_cloud::refusal::limited(),
                 false if is_data_center(seen) => data_center::limited(),
+                false if is_github(seen) => github_limited(),
                 false => gitlab_limited(),
             };
             match after {
@@ -426,7 +428,7 @@ fn set_cursor(reply: &mut Reply, seen: &Seen, origin: &str, next: &str) {
     }
     let query = seen.params();
     let name = match (keyset, query.first("sort")) {
-        _ if is_gitea(seen) => "page",
+        _ if is_gitea(seen) || is_github(seen) => "page",
         (false, _) => "page",
         (true, Some("desc")) => "id_before",
         (true, _) => "id_after",
@@ -538,6 +540,16 @@ pub(super) const SIGN_IN: &str = "<!DOCTYPE html><html lang=\"en-US\"><head><tit
 fn redirect(status: u16, location: String) -> Reply {
     Reply::html(status, "<html><head><title>Object moved</title></head><body></body></html>")
         .header("location", location)
+}
+
+fn is_github(seen: &Seen) -> bool {
+    seen.path.starts_with("/github")
+}
+
+/// A secondary limit (`github/exchanges/secondary-429-retry-after.json`).
+fn github_limited() -> Reply {
+    let text = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again";
+    Reply::json(429, &json!({"message": text, "documentation_url": "https://docs.github.com/rest"}))
 }
 
 fn gitlab_limited() -> Reply {

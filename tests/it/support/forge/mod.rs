@@ -1,4 +1,4 @@
-//! An in-process fake of the Git hosts, on real sockets: GitLab below `/gitlab`, Azure DevOps
+//! An in-process fake of the Git hosts, on real sockets: GitHub below `/github`, GitLab below `/gitlab`, Azure DevOps
 //! Services below `/azure/contoso`, Azure DevOps Server below `/azure-server/tfs/DefaultCollection`,
 //! Gitea or Forgejo below `/gitea`, Bitbucket Cloud below `/bitbucket-cloud` (as behind a gateway: its links name the
 //! real one), Bitbucket Data Center below `/bitbucket`.
@@ -26,6 +26,7 @@ mod bitbucket_cloud;
 mod bitbucket_data_center;
 mod fault;
 mod gitea;
+mod github;
 mod gitlab;
 mod raw;
 mod refs;
@@ -42,6 +43,8 @@ pub(crate) use bitbucket_data_center::tokens::{DataCenterToken, Level, known as 
 pub(crate) use fault::{FAULTS, Fault, WrongId};
 pub(crate) use gitea::data::GiteaConfig;
 pub(crate) use gitea::tokens::{GiteaToken, GiteaTokenState, known as gitea_tokens};
+pub(crate) use github::data::GithubConfig;
+pub(crate) use github::tokens::{GithubToken, known as github_tokens};
 pub(crate) use gitlab::data::GitlabConfig;
 pub(crate) use gitlab::tokens::{GitlabToken, TokenKind, TokenState, known as gitlab_tokens};
 pub(crate) use wire::{Query, Reply, Seen};
@@ -88,6 +91,8 @@ pub(crate) struct ForgeConfig {
     pub(crate) tags: usize,
     /// The fake Gitea.
     pub(crate) gitea: GiteaConfig,
+    /// The fake GitHub.
+    pub(crate) github: GithubConfig,
     /// The fake GitLab.
     pub(crate) gitlab: GitlabConfig,
     /// The fake Azure DevOps, both forms.
@@ -111,6 +116,7 @@ impl Default for ForgeConfig {
             branches: 30,
             tags: 12,
             gitea: GiteaConfig::default(),
+            github: GithubConfig::default(),
             gitlab: GitlabConfig::default(),
             azure: AzureConfig::default(),
             bitbucket_cloud: BitbucketCloudConfig::default(),
@@ -139,6 +145,7 @@ impl Forge {
         let origin = format!("{scheme}://{address}");
         let shared = Arc::new(Shared {
             gitea: gitea::Instance::build(&config, &origin)?,
+            github: github::Instance::build(&config, &origin)?,
             gitlab: gitlab::Instance::build(&config, &origin)?,
             azure: azure_devops::Instance::build(&config, &origin)?,
             bitbucket_cloud: bitbucket_cloud::Instance::build(&config)?,
@@ -170,6 +177,11 @@ impl Forge {
     /// The bound address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What a person would paste for the GitHub server, which is behind a gateway with a path.
+    pub(crate) fn github_url(&self) -> String {
+        format!("{}/github", self.shared.origin)
     }
 
     /// What a person would paste for the GitLab instance (it has a relative root).
@@ -327,6 +339,11 @@ impl Forge {
         self.shared.gitea.edit_token(token, edit);
     }
 
+    /// As [`Forge::edit_gitlab_token`] for GitHub.
+    pub(crate) fn edit_github_token(&self, token: &str, edit: impl FnOnce(&mut GithubToken)) {
+        self.shared.github.edit_token(token, edit);
+    }
+
     /// As [`Forge::edit_gitlab_token`] for Azure DevOps.
     pub(crate) fn edit_azure_token(&self, token: &str, edit: impl FnOnce(&mut AzureToken)) {
         self.shared.azure.edit_token(token, edit);
@@ -355,6 +372,7 @@ struct Shared {
     origin: String,
     drip: Duration,
     gitea: gitea::Instance,
+    github: github::Instance,
     gitlab: gitlab::Instance,
     azure: azure_devops::Instance,
     bitbucket_cloud: bitbucket_cloud::Instance,
@@ -402,6 +420,8 @@ impl Shared {
             self.gitlab.answer(rest, seen)
         } else if let Some(rest) = seen.path.strip_prefix("/gitea") {
             self.gitea.answer(rest, seen)
+        } else if let Some(rest) = seen.path.strip_prefix("/github") {
+            self.github.answer(rest, seen)
         } else if seen.path.starts_with("/azure") {
             self.azure.answer(seen)
         } else if let Some(rest) = seen.path.strip_prefix("/bitbucket-cloud") {
