@@ -314,6 +314,14 @@ fn provider_error(error: ProviderError, credential: CredentialOrigin, provider: 
         )
         .precondition("REPOSITORY_NOT_ACCESSIBLE", provider.to_owned(), "The token's user lacks the right.")
         .status(),
+        ProviderError::Restricted { by } => Answer::new(
+            Code::FailedPrecondition,
+            ErrorReason::RepositoryNotAccessible,
+            format!("{provider} accepts the token, but {}. {}", by.words(), by.remedy()),
+        )
+        .precondition(by.as_str(), provider.to_owned(), by.words())
+        .help(by.remedy(), "")
+        .status(),
         ProviderError::Mismatch { found } => Answer::new(
             Code::InvalidArgument,
             ErrorReason::ProviderMismatch,

@@ -31,6 +31,65 @@ impl RejectionCause {
     }
 }
 
+/// What stands against a token that is good and has the right, by a rule of the provider or of an organization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Restriction {
+    /// An organization wants the token authorized for its single sign-on.
+    SingleSignOn,
+    /// An organization does not admit tokens of this kind or of this lifetime.
+    TokenPolicy,
+    /// An organization admits calls from listed addresses alone.
+    AddressList,
+    /// An organization has not approved the application that made the token.
+    AppPolicy,
+    /// The provider has shut the repository.
+    RepositoryBlocked,
+}
+
+impl Restriction {
+    /// The stable word of this rule, such as `SINGLE_SIGN_ON_REQUIRED`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SingleSignOn => "SINGLE_SIGN_ON_REQUIRED",
+            Self::TokenPolicy => "TOKEN_POLICY",
+            Self::AddressList => "ADDRESS_NOT_LISTED",
+            Self::AppPolicy => "APPLICATION_NOT_APPROVED",
+            Self::RepositoryBlocked => "REPOSITORY_BLOCKED",
+        }
+    }
+
+    /// What the rule says, for people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::SingleSignOn => "an organization wants the token authorized for its single sign-on",
+            Self::TokenPolicy => "an organization does not admit tokens of this kind or of this lifetime",
+            Self::AddressList => "an organization admits calls from its list of addresses alone",
+            Self::AppPolicy => "an organization has not approved the application that made the token",
+            Self::RepositoryBlocked => "the provider has blocked the repository",
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::SingleSignOn => {
+                "Authorize the token for the organization in the provider's settings of the token."
+            }
+            Self::TokenPolicy => {
+                "Make a token of a kind and a lifetime that the organization admits, and replace this one."
+            }
+            Self::AddressList => "Have an owner of the organization add this service's address to its list.",
+            Self::AppPolicy => {
+                "Have an owner of the organization approve the application, or use a personal access token."
+            }
+            Self::RepositoryBlocked => "Ask the provider's support why.",
+        }
+    }
+}
+
 /// How a provider call failed. Made of enums, numbers and safe identifiers only: nothing of a provider's
 /// body, no URL, no header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +146,12 @@ pub enum ProviderError {
     /// The token's user may not do this, whatever the token's scopes.
     #[error("the token's user has no right to do this")]
     Forbidden,
+    /// The token is good and has the right, but a rule stands against it.
+    #[error("{}", by.words())]
+    Restricted {
+        /// Which rule.
+        by: Restriction,
+    },
     /// What answers is another product.
     #[error("what answers is not the provider")]
     Mismatch {

@@ -178,6 +178,7 @@ fn words(error: &ProviderError) -> (&'static str, String, &'static str) {
             message(),
             "Give the token's user a higher role, or use a token of another user.",
         ),
+        ProviderError::Restricted { by } => (by.as_str(), message(), by.remedy()),
         ProviderError::Mismatch { found } => (
             "PROVIDER_MISMATCH",
             format!("what answers is not the provider but {found}"),
@@ -201,7 +202,9 @@ fn status(error: &ProviderError) -> Option<u16> {
     match error {
         ProviderError::Failed { status, .. } => *status,
         ProviderError::CredentialRejected { status, .. } => Some(*status),
-        ProviderError::ScopeMissing { .. } | ProviderError::Forbidden => Some(403),
+        ProviderError::ScopeMissing { .. } | ProviderError::Forbidden | ProviderError::Restricted { .. } => {
+            Some(403)
+        }
         ProviderError::NotFound => Some(404),
         ProviderError::RateLimited { .. } => Some(429),
         _ => None,

@@ -31,6 +31,7 @@ pub mod error;
 mod fields;
 pub mod gateway;
 pub mod gitea;
+pub mod github;
 pub mod gitlab;
 mod inspection;
 mod links;
@@ -38,7 +39,7 @@ mod mask;
 mod paging;
 pub mod session;
 
-pub use error::{ProviderError, RejectionCause};
+pub use error::{ProviderError, RejectionCause, Restriction};
 
 use api::Api;
 
@@ -369,6 +370,7 @@ impl Providers {
             Box::new(bitbucket_cloud::BitbucketCloud),
             Box::new(bitbucket_data_center::BitbucketDataCenter),
             Box::new(gitea::Gitea),
+            Box::new(github::Github),
             Box::new(gitlab::Gitlab),
         ])
     }

@@ -442,7 +442,12 @@ where
     let mut walked = Walked { rows: Vec::new(), warnings: Vec::new(), next: None };
     for call in 1.. {
         let found = fetch(at.cursor.clone(), at.size).await?;
-        walked.warnings.extend(found.warnings);
+        for warning in found.warnings {
+            // A provider may say the same on each of its pages.
+            if !walked.warnings.contains(&warning) {
+                walked.warnings.push(warning);
+            }
+        }
         let rows = found.items.len();
         let mut cut = None;
         for (index, row) in found.items.into_iter().enumerate().skip(at.skip) {

@@ -350,7 +350,8 @@ fn judge(error: &ProviderError) -> (Finding, Finding) {
     match error {
         ProviderError::CredentialRejected { .. }
         | ProviderError::ScopeMissing { .. }
-        | ProviderError::Forbidden => (Finding::yes("REACHED"), Finding::no(reason, message)),
+        | ProviderError::Forbidden
+        | ProviderError::Restricted { .. } => (Finding::yes("REACHED"), Finding::no(reason, message)),
         _ => (
             Finding::no(reason, message),
             Finding::unknown("NOT_CHECKED", "The provider could not be asked."),
@@ -372,7 +373,9 @@ pub const fn reason_of(error: &ProviderError) -> &'static str {
         ProviderError::CredentialRejected { cause: RejectionCause::Expired, .. } => "CREDENTIAL_EXPIRED",
         ProviderError::CredentialRejected { .. } => "CREDENTIAL_INVALID",
         ProviderError::ScopeMissing { .. } => "CREDENTIAL_SCOPE_MISSING",
-        ProviderError::Forbidden | ProviderError::NotFound => "REPOSITORY_NOT_ACCESSIBLE",
+        ProviderError::Forbidden | ProviderError::Restricted { .. } | ProviderError::NotFound => {
+            "REPOSITORY_NOT_ACCESSIBLE"
+        }
         ProviderError::Mismatch { .. } => "PROVIDER_MISMATCH",
         ProviderError::VersionUnsupported { .. } => "PROVIDER_VERSION_UNSUPPORTED",
         ProviderError::Unsupported => "PROVIDER_CAPABILITY_UNSUPPORTED",

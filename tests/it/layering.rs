@@ -87,6 +87,7 @@ const IMPLEMENTATIONS: &[(&str, &[&str])] = &[
     ("store::sled", &["app"]),
     ("store::memory", &["app"]),
     ("provider::gitea", &["provider"]),
+    ("provider::github", &["provider"]),
     ("provider::gitlab", &["provider"]),
     ("provider::azure_devops", &["provider"]),
     ("provider::bitbucket_cloud", &["provider"]),

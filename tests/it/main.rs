@@ -15,6 +15,7 @@ mod bitbucket_data_center;
 mod cli;
 mod forge;
 mod gitea;
+mod github;
 mod gitlab;
 mod layering;
 mod outbound;

@@ -11,7 +11,8 @@ use tonic::{Code, Request, Response, Status};
 use crate::support::app::{Refused, Running, TestApp, connection, refused};
 use crate::support::forge::{
     AzureConfig, BitbucketCloudConfig, DataCenterConfig, Fault, Forge, ForgeConfig, GiteaConfig,
-    GitlabConfig, azure_tokens, bitbucket_cloud_tokens, data_center_tokens, gitea_tokens, gitlab_tokens,
+    GithubConfig, GitlabConfig, azure_tokens, bitbucket_cloud_tokens, data_center_tokens, gitea_tokens,
+    github_tokens, gitlab_tokens,
 };
 
 /// What the suite needs to know of one provider.
@@ -37,6 +38,15 @@ const DEAD: (Code, &str) = (Code::FailedPrecondition, "CREDENTIAL_INVALID");
 
 fn subject(about: &About) -> Subject {
     match about.id {
+        "github" => Subject {
+            url: Forge::github_url,
+            good: github_tokens::GOOD,
+            dead: github_tokens::UNKNOWN,
+            weak: github_tokens::READ_ONLY,
+            email: "",
+            calls_by_id: 1,
+            sign_in: FAILED,
+        },
         "gitlab" => Subject {
             url: Forge::gitlab_url,
             good: gitlab_tokens::GOOD,
@@ -238,6 +248,7 @@ async fn another_product_behind_the_url_is_told_as_such() {
 async fn an_account_without_repositories_lists_as_empty() {
     let nothing = ForgeConfig {
         gitea: GiteaConfig { repositories: 0, ..GiteaConfig::default() },
+        github: GithubConfig { repositories: 0, ..GithubConfig::default() },
         gitlab: GitlabConfig { repositories: 0, ..GitlabConfig::default() },
         azure: AzureConfig { projects: 0, unreadable: false, ..AzureConfig::default() },
         bitbucket_cloud: BitbucketCloudConfig { repositories: 0, ..BitbucketCloudConfig::default() },
