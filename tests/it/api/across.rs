@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gitmoor::proto::v1;
 use tonic::{Code, Request};
 
-use super::fixture::{all_pages, sides, started};
+use super::fixture::{all_pages, azure, gitlab, sides, started};
 use crate::support::app::{Running, refused};
 use crate::support::forge::Fault;
 
@@ -61,11 +61,11 @@ async fn one_connection_comes_after_the_other_in_one_page_sequence() {
 #[tokio::test]
 async fn a_connection_that_fails_is_named_and_the_others_are_listed() {
     let (forge, app) = started().await;
-    let [gitlab, azure] = sides(&forge);
+    let (gitlab, azure) = (gitlab(&forge), azure(&forge));
     let failing = app.create(gitlab.connection("failing")).await.expect("created").name;
     let working = app.create(azure.connection("working")).await.expect("created").name;
     let asleep = app.create(azure.asleep("asleep")).await.expect("created").name;
-    gitlab.revoke(&forge);
+    (gitlab.revoke)(&forge);
     let expected = app.stream(&working).await.expect("a stream");
     let page = app
         .repositories()
@@ -95,7 +95,7 @@ async fn a_connection_that_fails_is_named_and_the_others_are_listed() {
 #[tokio::test]
 async fn a_slow_provider_holds_the_others_no_longer_than_its_share() {
     let (forge, app) = started().await;
-    let [gitlab, azure] = sides(&forge);
+    let (gitlab, azure) = (gitlab(&forge), azure(&forge));
     let mut slow = Vec::new();
     for display_name in ["one", "two"] {
         slow.push(app.create(gitlab.connection(display_name)).await.expect("created").name);

@@ -15,8 +15,8 @@ use gitmoor::store::memory::MemoryStore;
 use gitmoor::store::{Change, Listed, Remembered, Store, StoreError};
 use tokio::sync::Barrier;
 
-use super::fixture::{gitlab, sides, update};
-use crate::support::app::{Running, TestApp, pat};
+use super::fixture::{gitlab, request_ids, sides, update};
+use crate::support::app::{Running, TestApp};
 use crate::support::forge::Forge;
 
 /// A request id.
@@ -172,7 +172,7 @@ async fn bookkeeping_in_between_makes_no_change_fail() {
         let replaced = app
             .replace(v1::ReplaceCredentialRequest {
                 name: created.name.clone(),
-                credential: Some(pat(side.good)),
+                credential: Some(side.credential(side.good)),
                 etag: updated.etag.clone(),
                 ..Default::default()
             })
@@ -225,10 +225,10 @@ async fn the_same_update_twice_at_once_gets_one_answer() {
 #[tokio::test]
 async fn an_update_without_effect_is_remembered_too() {
     let (forge, _, app) = meddled().await;
-    for (side, id) in sides(&forge).iter().zip([ONE, TWO]) {
+    for (side, id) in sides(&forge).iter().zip(request_ids()) {
         let created = app.create(side.connection("x")).await.expect("created");
         let same = v1::UpdateConnectionRequest {
-            request_id: id.into(),
+            request_id: id,
             ..update(v1::Connection { etag: String::new(), ..created.clone() }, &["owner"])
         };
         assert_eq!(app.update_with(same.clone()).await.expect("nothing to do"), created);

@@ -9,7 +9,7 @@ use gitmoor::proto::v1::lookup_repository_request::Selector;
 use tonic::Code;
 
 use super::fixture::{assert_fails_at, gitlab, sides, started};
-use crate::support::app::{TestApp, pat, refused};
+use crate::support::app::{TestApp, refused};
 use crate::support::forge::Forge;
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn ac_33_a_disabled_connection_makes_no_call_and_comes_back() {
         let pages = v1::ListRepositoriesRequest { parent: created.name.clone(), ..Default::default() };
         let replace = v1::ReplaceCredentialRequest {
             name: created.name.clone(),
-            credential: Some(pat(side.good)),
+            credential: Some(side.credential(side.good)),
             ..Default::default()
         };
         for attempt in [
@@ -86,8 +86,8 @@ async fn ac_36_s01_s03_a_stored_token_never_goes_to_another_instance() {
             side.url.replace("127.0.0.1", "git.corp.example").replace("http://", "https://"),
         ];
         elsewhere.push(match side.provider {
-            "gitlab" => format!("{}/other", forge.origin()),
-            _ => format!("{}/azure/fabrikam", forge.origin()),
+            "azure-devops" => format!("{}/azure/fabrikam", forge.origin()),
+            _ => format!("{}/other", forge.origin()),
         });
         for url in elsewhere {
             for paths in [&["base_url"][..], &[]] {
@@ -139,7 +139,7 @@ async fn ac_36_with_the_credential_the_move_is_verified_and_made() {
         let moved = |token: &str| v1::Connection {
             name: created.name.clone(),
             base_url: to.url.clone(),
-            credential: Some(pat(token)),
+            credential: Some(to.credential(token)),
             ..Default::default()
         };
         let refusal = refused(app.update(moved(to.unknown), &["base_url", "credential"]).await);
@@ -198,7 +198,7 @@ async fn ac_40_another_account_must_be_allowed_and_the_event_keeps_both() {
         let old = created.credential_info.clone().and_then(|info| info.account).expect("an account");
         let request = |allow| v1::ReplaceCredentialRequest {
             name: created.name.clone(),
-            credential: Some(pat(side.second)),
+            credential: Some(side.credential(side.second)),
             allow_account_change: allow,
             ..Default::default()
         };
@@ -247,12 +247,9 @@ async fn a_replacement_that_fails_leaves_the_old_token_at_work() {
         };
         let refusal = refused(app.replace(request(None)).await);
         assert_eq!(refusal.violations, [("credential".to_owned(), "REQUIRED".to_owned())]);
-        let refusal = refused(app.replace(request(Some(pat("")))).await);
-        assert_eq!(
-            refusal.violations,
-            [("credential.personal_access_token.token".to_owned(), "TOKEN_MALFORMED".to_owned())]
-        );
-        let refusal = refused(app.replace(request(Some(pat(side.unknown)))).await);
+        let refusal = refused(app.replace(request(Some(side.credential("")))).await);
+        assert_eq!(refusal.violations, [(side.token_field(), "TOKEN_MALFORMED".to_owned())]);
+        let refusal = refused(app.replace(request(Some(side.credential(side.unknown)))).await);
         assert_eq!(refusal.reason, "CREDENTIAL_REJECTED");
         assert_eq!(refusal.violations, [("credential".to_owned(), "CREDENTIAL_REJECTED".to_owned())]);
         assert_eq!(app.get(&created.name).await.expect("it is there"), created);
@@ -268,7 +265,7 @@ async fn a_replacement_revives_a_connection_whose_token_died() {
     let (forge, app) = started().await;
     for side in sides(&forge) {
         let created = app.create(side.connection("x")).await.expect("created");
-        side.revoke(&forge);
+        (side.revoke)(&forge);
         let verified = app.verify(&created.name).await.expect("a report");
         assert_fails_at(
             verified.report.as_ref().expect("a report"),
@@ -278,7 +275,7 @@ async fn a_replacement_revives_a_connection_whose_token_died() {
         let replaced = app
             .replace(v1::ReplaceCredentialRequest {
                 name: created.name.clone(),
-                credential: Some(pat(side.second)),
+                credential: Some(side.credential(side.second)),
                 allow_account_change: true,
                 ..Default::default()
             })
@@ -295,14 +292,7 @@ async fn h49_a_token_that_changed_hands_degrades_the_connection() {
     for side in sides(&forge) {
         let created = app.create(side.connection("x")).await.expect("created");
         let old = created.credential_info.clone().and_then(|info| info.account).expect("an account");
-        forge.edit_gitlab_token(side.good, |token| {
-            token.user_id = 99_001;
-            token.username = "eve".into();
-        });
-        forge.edit_azure_token(side.good, |token| {
-            token.user_id = "99999999-3d03-4147-8106-0b0a7f766a92".into();
-            token.account = "eve@forge.example".into();
-        });
+        (side.hand_over)(&forge);
         let verified = app.verify(&created.name).await.expect("a report").connection.expect("it");
         for shown in [verified, app.get(&created.name).await.expect("it is there")] {
             assert_eq!(shown.state(), State::Degraded, "{shown:?}");
@@ -319,7 +309,7 @@ async fn h49_a_token_that_changed_hands_degrades_the_connection() {
         let accepted = app
             .replace(v1::ReplaceCredentialRequest {
                 name: created.name.clone(),
-                credential: Some(pat(side.good)),
+                credential: Some(side.credential(side.good)),
                 allow_account_change: true,
                 ..Default::default()
             })

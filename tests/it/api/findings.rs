@@ -12,8 +12,8 @@ use gitmoor::seal::{KeyFile, KeyRing};
 use gitmoor::store::sled::{DEFAULT_CACHE_BYTES, SledConfig, SledStore};
 use tonic::Code;
 
-use super::fixture::{Side, azure, check, gitlab, sides, started};
-use crate::support::app::{Running, TestApp, pat, refused};
+use super::fixture::{azure, check, gitlab, sides, started};
+use crate::support::app::{Running, TestApp, refused};
 use crate::support::forge::{
     Fault, Forge, ForgeConfig, GitlabConfig, TokenState, azure_tokens, gitlab_tokens,
 };
@@ -27,21 +27,6 @@ fn status(connection: &v1::Connection, which: &str) -> Option<ConditionStatus> {
 
 fn info(connection: &v1::Connection) -> &v1::CredentialInfo {
     connection.credential_info.as_ref().expect("info")
-}
-
-/// Gives the good token of the side to another person.
-fn hand_over(forge: &Forge, side: &Side) {
-    if side.provider == "gitlab" {
-        forge.edit_gitlab_token(side.good, |token| {
-            token.user_id = 99_001;
-            token.username = "eve".into();
-        });
-    } else {
-        forge.edit_azure_token(side.good, |token| {
-            token.user_id = "99999999-3d03-4147-8106-0b0a7f766a92".into();
-            token.account = "eve@forge.example".into();
-        });
-    }
 }
 
 /// Verifies and returns the connection as it is then.
@@ -66,7 +51,7 @@ async fn a_rate_limited_verification_says_nothing_of_the_token() {
         assert_ne!(fine.state(), State::Unreachable);
         forge.clear_faults();
 
-        side.revoke(&forge);
+        (side.revoke)(&forge);
         let before = verified(&app, &dead.name).await;
         assert_eq!(before.state(), State::AuthFailed);
         limited();
@@ -88,7 +73,7 @@ async fn h49_only_a_replacement_takes_back_that_the_account_changed() {
     let (forge, app) = started().await;
     for side in sides(&forge) {
         let created = app.create(side.connection("x")).await.expect("created");
-        hand_over(&forge, &side);
+        (side.hand_over)(&forge);
         let shown = verified(&app, &created.name).await;
         assert_eq!(
             (shown.state(), status(&shown, ACCOUNT_CHANGED)),
@@ -115,7 +100,7 @@ async fn h49_only_a_replacement_takes_back_that_the_account_changed() {
         );
         let accept = v1::ReplaceCredentialRequest {
             name: created.name.clone(),
-            credential: Some(pat(side.good)),
+            credential: Some(side.credential(side.good)),
             allow_account_change: true,
             ..Default::default()
         };
@@ -132,7 +117,7 @@ async fn h49_the_report_warns_of_the_other_account() {
     let (forge, app) = started().await;
     for side in sides(&forge) {
         let created = app.create(side.connection("x")).await.expect("created");
-        hand_over(&forge, &side);
+        (side.hand_over)(&forge);
         let report = app.verify(&created.name).await.expect("a report").report.expect("a report");
         let identity = check(&report, Check::Identity);
         assert_eq!((identity.outcome(), identity.reason.as_str()), (v1::Outcome::Warn, ACCOUNT_CHANGED));
@@ -155,7 +140,7 @@ async fn ac_36_a_connection_that_moved_carries_nothing_of_the_old_instance() {
         for display_name in ["awake", "asleep"] {
             names.push(app.create(side.connection(display_name)).await.expect("created").name);
         }
-        hand_over(&first, side);
+        (side.hand_over)(&first);
         for name in &names {
             let flagged = verified(&app, name).await;
             assert_eq!(status(&flagged, ACCOUNT_CHANGED), Some(ConditionStatus::True));
@@ -163,7 +148,7 @@ async fn ac_36_a_connection_that_moved_carries_nothing_of_the_old_instance() {
         let moved = |name: &str| v1::Connection {
             name: name.to_owned(),
             base_url: there.url.clone(),
-            credential: Some(pat(there.good)),
+            credential: Some(there.credential(there.good)),
             disabled: name == names[1],
             ..Default::default()
         };
@@ -277,7 +262,8 @@ async fn wider_requirements_name_the_scopes_that_are_missing() {
 #[tokio::test]
 async fn a_role_that_is_missing_is_no_missing_scope() {
     let (forge, app) = started().await;
-    for side in sides(&forge) {
+    // Bitbucket Data Center tells neither the token's permissions nor the user's, so it names what would do.
+    for side in sides(&forge).into_iter().filter(|side| side.provider != "bitbucket-data-center") {
         let created = app.create(side.with_token("x", side.second)).await.expect("created");
         let before = info(&created).missing_scopes.clone();
         let with = |owner: &str, required_capabilities| v1::Connection {

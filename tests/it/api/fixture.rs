@@ -1,15 +1,19 @@
-//! What the tests of the surface share: both providers as a table, the calls in short form, reports.
+//! What the tests of the surface share: the providers as a table, the calls in short form, reports.
 
 use gitmoor::domain::connection::TenantId;
 use gitmoor::domain::event::Event;
 use gitmoor::proto::v1;
 use gitmoor::proto::v1::check_result::Check;
+use gitmoor::provider::Providers;
 use tonic::{Response, Status};
 
-use crate::support::app::{Running, TestApp, connection};
-use crate::support::forge::{Forge, azure_tokens, gitlab_tokens};
+use crate::support::app::{Running, TestApp, connection, pat};
+use crate::support::forge::{
+    DataCenterTokenState, Forge, GiteaTokenState, TokenState, azure_tokens, bitbucket_cloud_tokens,
+    data_center_tokens, gitea_tokens, gitlab_tokens,
+};
 
-/// One provider of a forge, for rules that hold for both.
+/// One provider of a forge, for rules that hold for all.
 pub(super) struct Side {
     pub(super) provider: &'static str,
     /// What a person would paste.
@@ -20,33 +24,52 @@ pub(super) struct Side {
     /// Good, of another account.
     pub(super) second: &'static str,
     pub(super) unknown: &'static str,
+    /// The API of the provider's own cloud; empty if it has none.
+    pub(super) cloud: &'static str,
+    /// Gives the token `good` to another person.
+    pub(super) hand_over: fn(&Forge),
+    /// Has the token `good` refused from now on.
+    pub(super) revoke: fn(&Forge),
 }
 
 impl Side {
     /// A connection of this provider with its good token.
     pub(super) fn connection(&self, display_name: &str) -> v1::Connection {
-        connection(self.provider, display_name, &self.url, self.good)
+        self.with_token(display_name, self.good)
     }
 
     /// The same with another token.
     pub(super) fn with_token(&self, display_name: &str, token: &str) -> v1::Connection {
-        connection(self.provider, display_name, &self.url, token)
+        v1::Connection {
+            credential: Some(self.credential(token)),
+            ..connection(self.provider, display_name, &self.url, token)
+        }
+    }
+
+    /// A credential of the kind that the tokens are.
+    pub(super) fn credential(&self, token: &str) -> v1::Credential {
+        if self.provider != "bitbucket-cloud" {
+            return pat(token);
+        }
+        let second = token == self.second;
+        let email = if second { bitbucket_cloud_tokens::SECOND_EMAIL } else { bitbucket_cloud_tokens::EMAIL };
+        let kind = v1::credential::Kind::EmailApiToken(v1::EmailApiToken {
+            email: email.to_owned(),
+            token: token.to_owned(),
+        });
+        v1::Credential { kind: Some(kind), declared_expire_time: None }
+    }
+
+    /// The field of a token in a credential of that kind.
+    pub(super) fn token_field(&self) -> String {
+        let kind =
+            if self.provider == "bitbucket-cloud" { "email_api_token" } else { "personal_access_token" };
+        format!("credential.{kind}.token")
     }
 
     /// A connection that is stored without a call to the provider.
     pub(super) fn asleep(&self, display_name: &str) -> v1::Connection {
         v1::Connection { disabled: true, ..self.connection(display_name) }
-    }
-
-    /// Changes the token `good` so that the provider refuses it from now on.
-    pub(super) fn revoke(&self, forge: &Forge) {
-        if self.provider == "gitlab" {
-            forge.edit_gitlab_token(self.good, |token| {
-                token.state = crate::support::forge::TokenState::Revoked;
-            });
-        } else {
-            forge.edit_azure_token(self.good, |token| token.alive = false);
-        }
     }
 }
 
@@ -58,6 +81,16 @@ pub(super) fn gitlab(forge: &Forge) -> Side {
         good: gitlab_tokens::GOOD,
         second: gitlab_tokens::SECOND,
         unknown: gitlab_tokens::UNKNOWN,
+        cloud: "https://gitlab.com/api/v4",
+        hand_over: |forge| {
+            forge.edit_gitlab_token(gitlab_tokens::GOOD, |token| {
+                token.user_id = 99_001;
+                token.username = "eve".into();
+            });
+        },
+        revoke: |forge| {
+            forge.edit_gitlab_token(gitlab_tokens::GOOD, |token| token.state = TokenState::Revoked);
+        },
     }
 }
 
@@ -69,12 +102,93 @@ pub(super) fn azure(forge: &Forge) -> Side {
         good: azure_tokens::GOOD,
         second: azure_tokens::SECOND,
         unknown: azure_tokens::UNKNOWN,
+        cloud: "https://dev.azure.com/contoso",
+        hand_over: |forge| {
+            forge.edit_azure_token(azure_tokens::GOOD, |token| {
+                token.user_id = "99999999-3d03-4147-8106-0b0a7f766a92".into();
+                token.account = "eve@forge.example".into();
+            });
+        },
+        revoke: |forge| forge.edit_azure_token(azure_tokens::GOOD, |token| token.alive = false),
     }
 }
 
-/// Both providers.
-pub(super) fn sides(forge: &Forge) -> [Side; 2] {
-    [gitlab(forge), azure(forge)]
+fn gitea(forge: &Forge) -> Side {
+    Side {
+        provider: "gitea",
+        url: forge.gitea_url(),
+        path: "/gitea",
+        good: gitea_tokens::GOOD,
+        second: gitea_tokens::SECOND,
+        unknown: gitea_tokens::UNKNOWN,
+        cloud: "",
+        hand_over: |forge| {
+            forge.edit_gitea_token(gitea_tokens::GOOD, |token| {
+                token.user_id = 99_001;
+                token.login = "eve".into();
+            });
+        },
+        revoke: |forge| {
+            forge.edit_gitea_token(gitea_tokens::GOOD, |token| token.state = GiteaTokenState::Deleted);
+        },
+    }
+}
+
+fn bitbucket_cloud(forge: &Forge) -> Side {
+    Side {
+        provider: "bitbucket-cloud",
+        url: forge.bitbucket_cloud_url(),
+        path: "/bitbucket-cloud",
+        good: bitbucket_cloud_tokens::GOOD,
+        second: bitbucket_cloud_tokens::SECOND,
+        unknown: bitbucket_cloud_tokens::UNKNOWN,
+        cloud: "https://api.bitbucket.org/2.0",
+        hand_over: |forge| {
+            forge.edit_bitbucket_cloud_token(bitbucket_cloud_tokens::GOOD, |token| {
+                token.uuid = "{99999999-9a2c-4d2f-8f0e-57658c0ffee0}".into();
+                token.username = "eve".into();
+            });
+        },
+        revoke: |forge| {
+            forge.edit_bitbucket_cloud_token(bitbucket_cloud_tokens::GOOD, |token| token.alive = false);
+        },
+    }
+}
+
+fn bitbucket_data_center(forge: &Forge) -> Side {
+    Side {
+        provider: "bitbucket-data-center",
+        url: forge.bitbucket_data_center_url(),
+        path: "/bitbucket/",
+        good: data_center_tokens::GOOD,
+        second: data_center_tokens::SECOND,
+        unknown: data_center_tokens::UNKNOWN,
+        cloud: "",
+        hand_over: |forge| {
+            forge.edit_data_center_token(data_center_tokens::GOOD, |token| {
+                token.user_id = 99_001;
+                token.user = "eve".into();
+            });
+        },
+        revoke: |forge| {
+            forge.edit_data_center_token(data_center_tokens::GOOD, |token| {
+                token.state = DataCenterTokenState::Dead;
+            });
+        },
+    }
+}
+
+/// All providers.
+pub(super) fn sides(forge: &Forge) -> Vec<Side> {
+    let sides: Vec<Side> =
+        vec![gitlab(forge), azure(forge), gitea(forge), bitbucket_cloud(forge), bitbucket_data_center(forge)];
+    assert_eq!(sides.len(), Providers::builtin().iter().count(), "a provider without a side");
+    sides
+}
+
+/// Request ids: more than there are providers.
+pub(super) fn request_ids() -> impl Iterator<Item = String> {
+    (0..).map(|number: u32| format!("01234567-89ab-4def-8123-{number:012x}"))
 }
 
 /// A small forge and a service that may reach it.

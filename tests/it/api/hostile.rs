@@ -10,7 +10,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 
 use super::fixture::{gitlab, sides, started};
-use crate::support::app::{Running, pat, refused};
+use crate::support::app::{Running, refused};
 use crate::support::forge::{Fault, azure_tokens, gitlab_tokens};
 
 /// The form by which a token of Azure DevOps is known: 52 characters of base32.
@@ -64,7 +64,7 @@ async fn ac_65_s09_no_answer_holds_a_token() {
         seen.keep(app.create_with(request).await);
         let replace = |token: &str, allow| v1::ReplaceCredentialRequest {
             name: created.name.clone(),
-            credential: Some(pat(token)),
+            credential: Some(side.credential(token)),
             allow_account_change: allow,
             ..Default::default()
         };
@@ -83,7 +83,7 @@ async fn ac_65_s09_no_answer_holds_a_token() {
             let moved = v1::Connection {
                 name: created.name.clone(),
                 base_url: format!("{}/elsewhere", forge.origin()),
-                credential: Some(pat(side.good)),
+                credential: Some(side.credential(side.good)),
                 ..Default::default()
             };
             seen.keep(app.update(moved, &["base_url", "credential"]).await);
@@ -133,7 +133,7 @@ async fn s10_a_token_that_is_none_is_refused_and_not_echoed() {
         ] {
             let refusal = refused(app.create(side.with_token("x", &token)).await);
             assert_eq!((refusal.code, refusal.reason.as_str()), (Code::InvalidArgument, "INVALID_FIELDS"));
-            let field = "connection.credential.personal_access_token.token".to_owned();
+            let field = format!("connection.{}", side.token_field());
             assert_eq!(refusal.violations, [(field, "TOKEN_MALFORMED".to_owned())]);
             assert!(!format!("{refusal:?}").contains(&head[..8]), "not even partly");
         }

@@ -7,7 +7,10 @@ use tonic::Code;
 
 use super::fixture::{Side, azure, gitlab, sides, started};
 use crate::support::app::{TestApp, connection, refused};
-use crate::support::forge::{AzureConfig, Forge, ForgeConfig, GitlabConfig, azure_tokens, gitlab_tokens};
+use crate::support::forge::{
+    AzureConfig, BitbucketCloudConfig, DataCenterConfig, Forge, ForgeConfig, GiteaConfig, GitlabConfig,
+    azure_tokens, gitlab_tokens,
+};
 
 #[tokio::test]
 async fn ac_01_a_display_name_is_taken_in_any_letter_case() {
@@ -68,13 +71,15 @@ async fn ac_04_cloud_and_self_hosted_differ_in_the_base_url_alone() {
             cloud.scope =
                 Some(v1::connection::Scope { organization: "contoso".into(), ..Default::default() });
         }
+        if side.cloud.is_empty() {
+            let refusal = refused(app.create(cloud).await);
+            let missing = ("connection.base_url".to_owned(), "REQUIRED".to_owned());
+            assert_eq!(refusal.violations, [missing], "{}", side.provider);
+            continue;
+        }
         let cloud = app.create(cloud).await.expect("cloud");
         assert_eq!(cloud.hosting(), Hosting::Cloud);
-        let expected = match side.provider {
-            "gitlab" => "https://gitlab.com/api/v4",
-            _ => "https://dev.azure.com/contoso",
-        };
-        assert_eq!(cloud.effective_api_url, expected);
+        assert_eq!(cloud.effective_api_url, side.cloud);
     }
 }
 
@@ -104,6 +109,9 @@ async fn ac_06_a_connection_needs_no_repository() {
     let config = ForgeConfig {
         gitlab: GitlabConfig { repositories: 0, strangers: 0, ..GitlabConfig::default() },
         azure: AzureConfig { projects: 0, unreadable: false, ..AzureConfig::default() },
+        gitea: GiteaConfig { repositories: 0, strangers: 0, ..GiteaConfig::default() },
+        bitbucket_cloud: BitbucketCloudConfig { repositories: 0, ..BitbucketCloudConfig::default() },
+        bitbucket_data_center: DataCenterConfig { repositories: 0, ..DataCenterConfig::default() },
         ..ForgeConfig::default()
     };
     let forge = Forge::start(config).await.expect("a forge");
@@ -192,13 +200,17 @@ async fn ac_09_a_listing_tells_what_a_person_needs_and_no_secret() {
         app.create(side.connection(side.provider)).await.expect("created");
     }
     let listed = app.list("default").await;
-    assert_eq!(listed.len(), 2);
+    assert_eq!(listed.len(), sides(&forge).len());
     for (row, side) in listed.iter().zip(sides(&forge)) {
         assert_eq!((row.provider.as_str(), &row.base_url), (side.provider, &side.url));
         assert_eq!(row.hosting(), Hosting::SelfHosted);
         assert!(row.credential.is_none());
         let info = row.credential_info.as_ref().expect("what is known of the credential");
-        assert_eq!(info.kind(), v1::CredentialKind::PersonalAccessToken);
+        let kind = match side.provider {
+            "bitbucket-cloud" => v1::CredentialKind::EmailApiToken,
+            _ => v1::CredentialKind::PersonalAccessToken,
+        };
+        assert_eq!(info.kind(), kind);
         assert!(!info.fingerprint.is_empty() && info.version == 1);
         assert!(info.obfuscated_token.ends_with(&side.good[side.good.len() - 4..]), "{info:?}");
         let account = info.account.as_ref().expect("an account");

@@ -167,7 +167,7 @@ async fn a_taken_name_is_told_with_its_owner() {
         assert_eq!(app.list("default").await.iter().filter(|c| c.provider == side.provider).count(), 1);
         assert_eq!(app.get(&owner.name).await.expect("it is there"), owner);
     }
-    assert_eq!(app.events("default").await.len(), 2);
+    assert_eq!(app.events("default").await.len(), sides(&forge).len());
 }
 
 #[tokio::test]
@@ -189,7 +189,12 @@ async fn a_connection_in_order_passes_every_check() {
                 assert_eq!(order, (1..=11).collect::<Vec<i32>>(), "each check once, in order");
                 for result in &report.checks {
                     let bare = !tls && result.check() == Check::Tls;
-                    let wanted = if bare { v1::Outcome::Skipped } else { v1::Outcome::Pass };
+                    // A cloud tells no version, and a Data Center no permissions of a token.
+                    let silent = matches!(
+                        (side.provider, result.check()),
+                        ("bitbucket-cloud", Check::ServerVersion) | ("bitbucket-data-center", Check::Scopes)
+                    );
+                    let wanted = if bare || silent { v1::Outcome::Skipped } else { v1::Outcome::Pass };
                     assert_eq!(result.outcome(), wanted, "{result:?}");
                 }
                 for which in [Check::Dns, Check::Connect] {
@@ -219,7 +224,7 @@ async fn a_stored_connection_names_the_step_that_fails_now() {
         forge.clear_faults();
         let verified = app.verify(&created.name).await.expect("a report");
         assert_eq!(verified.connection.expect("it").state(), State::Active, "well again");
-        side.revoke(&forge);
+        (side.revoke)(&forge);
         let verified = app.verify(&created.name).await.expect("a report");
         let reasons = ["CREDENTIAL_REJECTED", "CREDENTIAL_INVALID"];
         expect(verified, Check::Authentication, &reasons, State::AuthFailed);

@@ -5,7 +5,7 @@ use gitmoor::proto::v1::lookup_repository_request::Selector;
 use tonic::{Code, Status};
 
 use super::fixture::{Side, gitlab, sides, started};
-use crate::support::app::{Running, pat, refused};
+use crate::support::app::{Running, refused};
 
 /// The RPCs that take all connections of a tenant at once, too.
 const OVER_ALL: [&str; 2] = ["ListRepositories", "StreamRepositories"];
@@ -16,7 +16,7 @@ async fn attempts(app: &Running, side: &Side, name: &str) -> Vec<(&'static str, 
     let disabled = v1::Connection { name: name.into(), disabled: true, ..Default::default() };
     let replace = v1::ReplaceCredentialRequest {
         name: name.into(),
-        credential: Some(pat(side.good)),
+        credential: Some(side.credential(side.good)),
         ..Default::default()
     };
     let pages = v1::ListRepositoriesRequest { parent: name.into(), ..Default::default() };
@@ -81,8 +81,9 @@ async fn ac_35_names_ids_listings_and_events_are_a_tenants_own() {
         app.delete(&b.name).await.expect("deleted");
         assert_eq!(app.get(&a.name).await.expect("untouched"), a);
     }
-    assert_eq!((app.list("a").await.len(), app.list("b").await.len()), (2, 0));
-    assert_eq!((app.events("a").await.len(), app.events("b").await.len()), (2, 4));
+    let all = sides(&forge).len();
+    assert_eq!((app.list("a").await.len(), app.list("b").await.len()), (all, 0));
+    assert_eq!((app.events("a").await.len(), app.events("b").await.len()), (all, 2 * all));
     assert!(app.list("c").await.is_empty() && app.events("c").await.is_empty());
 }
 

@@ -39,7 +39,9 @@ pub(crate) use azure_devops::tokens::{AzureToken, SignIn, known as azure_tokens}
 pub(crate) use bitbucket_cloud::data::{BitbucketCloudConfig, IdOrder};
 pub(crate) use bitbucket_cloud::tokens::{BitbucketKind, BitbucketToken, known as bitbucket_cloud_tokens};
 pub(crate) use bitbucket_data_center::data::DataCenterConfig;
-pub(crate) use bitbucket_data_center::tokens::{DataCenterToken, Level, known as data_center_tokens};
+pub(crate) use bitbucket_data_center::tokens::{
+    DataCenterToken, DataCenterTokenState, Level, known as data_center_tokens,
+};
 pub(crate) use fault::{FAULTS, Fault, WrongId};
 pub(crate) use gitea::data::GiteaConfig;
 pub(crate) use gitea::tokens::{GiteaToken, GiteaTokenState, known as gitea_tokens};
