@@ -40,6 +40,25 @@ def gitlab(description):
             media["schema"] = {"type": "array", "items": media["schema"]}
 
 
+def bitbucket_cloud(description):
+    """The paths lack the one of the API. Names and ids are any text (recorded: a UUID in braces), and a page has a link
+    to the next one that leads nowhere: each page is the last one here."""
+    description["paths"] = {f"/2.0{path}": item for path, item in description["paths"].items()}
+    description["servers"] = []
+    uuid = "{b090a669-ac7b-44cd-9610-02d027cb39f3}"
+    examples = {"uuid": uuid, "slug": "bbworkspace1", "full_name": "bbworkspace1/website"}
+    found = [description]
+    while found:
+        value = found.pop()
+        members = value.get("properties", {}) if isinstance(value, dict) else {}
+        for name in members.keys() & examples.keys():
+            members[name]["example"] = examples[name]
+        for page in (members, value):
+            if isinstance(page, dict) and "values" in page:
+                page.pop("next", None)
+        found.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else [])
+
+
 def gitea(description):
     """Numbers have no example, and those that Prism invents are no ids; a user needs a login, a full name both its parts,
     and a version a number (recorded). Listings tell how many rows there are (recorded), or one row says nothing of
@@ -68,6 +87,12 @@ SUBJECTS = [
         "gitlab", "gitlab/openapi/gitlab.trimmed.json",
         {"personal_access_token": {"token": "glpat-describedPrism00001"}},
         full_name="namespace1/project1", mend=gitlab,
+    ),
+    Subject(
+        "bitbucket-cloud", "bitbucket-cloud/openapi/bitbucket-cloud.trimmed.json",
+        {"email_api_token": {"email": "casey@forge.example", "token": "ATATT3describedPrism00001"}},
+        repository="%7Bb090a669-ac7b-44cd-9610-02d027cb39f3%7D", full_name="bbworkspace1/website",
+        mend=bitbucket_cloud,
     ),
 ]
 
