@@ -118,7 +118,6 @@ static ABOUT: About = About {
         "https://support.atlassian.com/bitbucket-cloud/docs/workspace-access-tokens/",
         "https://developer.atlassian.com/cloud/bitbucket/rest/intro/",
     ],
-    // All API tokens of a user share 1,000 calls an hour, so haste gains nothing.
     concurrency: places::SIDE_BY_SIDE,
     attempt_timeout: Duration::from_secs(10),
 };

@@ -72,15 +72,15 @@ pub(super) async fn fan(
             Ok(Page { next: next.map(|at| cursor(&at)).collect::<Result<_, _>>()?, ..Page::last(Vec::new()) })
         }
         Some(At::Section { workspace }) => {
-            begin(api, list, &section(api, &workspace)).await.map(|(page, _)| page)
+            begin(api, list, &begun(api, &workspace)?).await.map(|(page, _)| page)
         }
         Some(At::Inside { workspace, place }) => {
-            let found = read(api, list, &section(api, &workspace), Some(&place), MAX_PAGE_SIZE).await?;
+            let found = read(api, list, &begun(api, &workspace)?, Some(&place), MAX_PAGE_SIZE).await?;
             let next = found.more.map(|place| cursor(&At::Inside { workspace, place })).transpose()?;
             Ok(Page { next: next.into_iter().collect(), ..Page::last(found.rows) })
         }
         Some(At::Counted { workspace, order, page, total }) => {
-            counted(api, list, &section(api, &workspace), order, page, total).await
+            counted(api, list, &begun(api, &workspace)?, order, page, total).await
         }
         Some(_) => Err(foreign_cursor()),
     }
@@ -171,7 +171,7 @@ pub(super) async fn chain(
         None => String::new(),
         Some(At::Behind { workspace }) => workspace,
         Some(At::Inside { workspace, place }) => {
-            let found = read(api, list, &section(api, &workspace), Some(&place), size).await?;
+            let found = read(api, list, &begun(api, &workspace)?, Some(&place), size).await?;
             let at = match found.more {
                 Some(place) => Some(At::Inside { workspace, place }),
                 None if named(api).is_some_and(|sections| sections.len() == 1) => None,
@@ -232,6 +232,11 @@ impl Default for Found {
     }
 }
 
+/// The section that a cursor goes on in.
+fn begun(api: &Api, workspace: &str) -> Result<Section, ProviderError> {
+    section(api, workspace).ok_or(foreign_cursor())
+}
+
 /// The first page of a workspace. One that cannot be read is a warning, not the end of a listing.
 async fn start(
     api: &Api,
@@ -239,29 +244,29 @@ async fn start(
     section: &Section,
     size: usize,
 ) -> Result<Result<Found, Warning>, ProviderError> {
-    let is_named = named(api).is_some();
     match read(api, list, section, None, size).await {
         Ok(found) => Ok(Ok(found)),
-        Err(ProviderError::NotFound) if is_named => Ok(Err(Warning {
+        Err(error) => left_out(api, &section.workspace, error).map(Err),
+    }
+}
+
+/// The warning that one workspace is left out, if the error is about it alone.
+fn left_out(api: &Api, workspace: &str, error: ProviderError) -> Result<Warning, ProviderError> {
+    match error {
+        ProviderError::NotFound if named(api).is_some() => Ok(Warning {
             reason: "WORKSPACE_NOT_FOUND",
             message: format!(
-                "the connection is limited to \"{}\", which is gone or hidden from the token",
-                section.workspace
+                "the connection is limited to \"{workspace}\", which is gone or hidden from the token"
             ),
-        })),
-        // 410: a workspace marked as spam.
-        Err(
-            ProviderError::NotFound
-            | ProviderError::Forbidden
-            | ProviderError::Failed { status: Some(410), .. },
-        ) => Ok(Err(Warning {
+        }),
+        // 410: it was marked as spam.
+        ProviderError::NotFound
+        | ProviderError::Forbidden
+        | ProviderError::Failed { status: Some(410), .. } => Ok(Warning {
             reason: "WORKSPACE_NOT_READABLE",
-            message: format!(
-                "the repositories of the workspace \"{}\" are left out: the token may not read them",
-                section.workspace
-            ),
-        })),
-        Err(error) => Err(error),
+            message: format!("the workspace \"{workspace}\" is left out: the token may not read it"),
+        }),
+        error => Err(error),
     }
 }
 
@@ -418,13 +423,7 @@ async fn named_workspaces(api: &Api, sections: Vec<Section>) -> Result<Page<Name
             // One workspace can be named twice: by its slug and by its id.
             Ok(row) if page.items.iter().any(|known| known.provider_id == row.uuid.0) => {}
             Ok(row) => page.items.push(row.into_namespace(api.base())),
-            Err(ProviderError::NotFound) => page.warnings.push(Warning {
-                reason: "WORKSPACE_NOT_FOUND",
-                message: format!(
-                    "the connection is limited to \"{name}\", which is gone or hidden from the token"
-                ),
-            }),
-            Err(error) => return Err(error),
+            Err(error) => page.warnings.push(left_out(api, &name, error)?),
         }
     }
     Ok(page)

@@ -15,7 +15,7 @@ use crate::provider::{ProviderError, paging};
 
 /// The most rows of one page; more are refused.
 pub(super) const MAX_PAGE_SIZE: usize = 100;
-/// Calls side by side within one call of ours: what the sheet of limits suggests for a connection.
+/// Calls side by side. All API tokens of a user share 1,000 calls an hour, so more would gain nothing.
 pub(super) const SIDE_BY_SIDE: usize = 4;
 /// Most pages of workspaces that are read.
 const MAX_WORKSPACE_PAGES: usize = 50;
@@ -79,11 +79,12 @@ pub(super) async fn sections(api: &Api, namespace: &str) -> Result<Vec<Section>,
     Ok(sections)
 }
 
-/// The section of that workspace, which a cursor named.
-pub(super) fn section(api: &Api, workspace: &str) -> Section {
-    named(api)
-        .and_then(|sections| sections.into_iter().find(|section| section.workspace == workspace))
-        .unwrap_or_else(|| Section { workspace: workspace.to_owned(), part: Part::Whole })
+/// The section of that workspace, which a cursor named; `None` if the connection was limited to others since.
+pub(super) fn section(api: &Api, workspace: &str) -> Option<Section> {
+    match named(api) {
+        Some(sections) => sections.into_iter().find(|section| section.workspace == workspace),
+        None => Some(Section { workspace: workspace.to_owned(), part: Part::Whole }),
+    }
 }
 
 impl WorkspaceRow {

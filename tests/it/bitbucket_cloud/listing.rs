@@ -152,6 +152,8 @@ async fn a_workspace_that_cannot_be_read_is_a_warning() {
         assert_eq!(told, ["WORKSPACE_NOT_READABLE"; 2], "{walk:?}");
         assert!(warnings[0].message.contains("closed-shop") && warnings[1].message.contains("spam-shop"));
         let limited = setup.api(tokens::GOOD).within(within(&["acme", "nowhere"]));
+        let places = BitbucketCloud.namespaces(&limited, &list(walk), None).await.expect("a page");
+        assert_eq!((places.items.len(), places.warnings[0].reason), (1, "WORKSPACE_NOT_FOUND"));
         let (found, warnings) = read(&limited, &list(walk)).await.expect("rows");
         assert_eq!((found.len(), warnings[0].reason), (9, "WORKSPACE_NOT_FOUND"));
         assert!(warnings[0].message.contains("nowhere"));
@@ -374,6 +376,16 @@ async fn a_foreign_cursor_is_refused() {
             let outcome = BitbucketCloud.repositories(&api, &list(walk), Some(&at)).await;
             assert!(matches!(outcome, Err(ProviderError::Failed { .. })), "{text}");
         }
+    }
+    // The limits of a connection may change between two pages.
+    let limited = setup.api(tokens::GOOD).within(within(&["casey"]));
+    let at = Cursor(
+        r#"{"Inside":{"workspace":"acme","place":{"After":"{4b85b785-1433-4092-8512-20302f4a03be}"}}}"#
+            .to_owned(),
+    );
+    for walk in [Walk::Fan, Walk::Chain] {
+        let outcome = BitbucketCloud.repositories(&limited, &list(walk), Some(&at)).await;
+        assert!(matches!(outcome, Err(ProviderError::Failed { .. })));
     }
     assert!(setup.forge.requests().is_empty());
 }
