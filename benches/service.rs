@@ -41,7 +41,9 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use self::fixture::{event, insert, name, open, remembered};
-use self::forge::{Forge, ForgeConfig, azure_tokens, data_center_tokens, gitea_tokens, gitlab_tokens};
+use self::forge::{
+    Forge, ForgeConfig, azure_tokens, bitbucket_cloud_tokens, data_center_tokens, gitea_tokens, gitlab_tokens,
+};
 
 #[path = "../tests/it/store/fixture.rs"]
 mod fixture;
@@ -65,6 +67,9 @@ const GITLAB_ROUNDS: u32 = 1 + 99_u32.div_ceil(16);
 const AZURE_ROUNDS: u32 = 1 + 100_u32.div_ceil(4);
 /// Gitea: the first page, then 199 of them 8 side by side. Who asks is one call more, before the first page.
 const GITEA_ROUNDS: u32 = 1 + 199_u32.div_ceil(8);
+/// Bitbucket Cloud: the workspaces, then 25 pages of each of four, 4 side by side.
+const BITBUCKET_CLOUD_ROUNDS: u32 = 1 + 100_u32.div_ceil(4);
+const WORKSPACES: usize = 4;
 /// Bitbucket Data Center: one chain of ten pages, for only the server knows where the next one starts.
 const DATA_CENTER_ROUNDS: u32 = 10;
 const TENANT: &str = "default";
@@ -163,6 +168,12 @@ impl Bench {
                 format!("{}/azure/{}", forge.line, forge::ORGANIZATION),
                 azure_tokens::GOOD,
                 AZURE_ROUNDS,
+            ),
+            (
+                "bitbucket-cloud",
+                format!("{}/bitbucket-cloud", forge.line),
+                bitbucket_cloud_tokens::GOOD,
+                BITBUCKET_CLOUD_ROUNDS,
             ),
             (
                 "bitbucket-data-center",
@@ -376,11 +387,14 @@ async fn serving(address: SocketAddr) -> Channel {
 }
 
 async fn create(channel: &Channel, provider: &str, base_url: &str, token: &str) -> v1::Connection {
-    let token = v1::PersonalAccessToken { token: token.to_owned(), username: None };
-    let credential = v1::Credential {
-        kind: Some(v1::credential::Kind::PersonalAccessToken(token)),
-        declared_expire_time: None,
+    let token = token.to_owned();
+    let kind = if provider == "bitbucket-cloud" {
+        let email = bitbucket_cloud_tokens::EMAIL.to_owned();
+        v1::credential::Kind::EmailApiToken(v1::EmailApiToken { email, token })
+    } else {
+        v1::credential::Kind::PersonalAccessToken(v1::PersonalAccessToken { token, username: None })
     };
+    let credential = v1::Credential { kind: Some(kind), declared_expire_time: None };
     let connection = v1::Connection {
         provider: provider.to_owned(),
         display_name: provider.to_owned(),
@@ -502,6 +516,8 @@ impl Load {
 /// The forge as a process: tells its origin, and serves until it is killed.
 async fn serve_forge() {
     let mut config = ForgeConfig { latency: LATENCY, ..ForgeConfig::default() };
+    config.bitbucket_cloud.repositories = REPOSITORIES;
+    config.bitbucket_cloud.workspaces = WORKSPACES;
     config.bitbucket_data_center.repositories = REPOSITORIES;
     config.gitea.repositories = REPOSITORIES;
     config.gitlab.repositories = REPOSITORIES;
