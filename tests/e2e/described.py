@@ -1,35 +1,107 @@
 """The drivers against an independent peer: Prism, which answers from a provider's own API description and refuses what
-the description does not allow. What the description says otherwise than the real server is listed here, each with the
-choice that the driver makes; a difference that is not listed fails, and so does one that is listed and gone."""
+the description does not allow. What a description says otherwise than the real server is mended in the function of its
+provider, which tells what was recorded; the driver keeps to the recording. Any other difference fails."""
 
+import contextlib
 import json
 import re
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import harness
 from harness import Process, Refused, expect, free_port
 
-DESCRIPTIONS = harness.ROOT / "tests/fixtures/providers"
+FIXTURES = harness.ROOT / "tests/fixtures/providers"
 
 
 class Subject:
-    """One provider: where its description is, what a connection to it needs, and what to expect."""
+    """One provider: what describes it, what a connection to it needs, and what to expect."""
 
-    def __init__(self, provider, description, credential, path="", repository="1", full_name="octo/repo", scope=None,
-                 mend=None, outcomes=None, differences=None):
-        self.provider, self.description, self.credential, self.path = provider, description, credential, path
-        self.repository, self.full_name, self.scope = repository, full_name, scope or {}
+    def __init__(self, provider, descriptions, credential, path="", repository="1", full_name="octo/repo",
+                 examples=None, mend=None, outcomes=None):
+        self.provider, self.descriptions, self.credential, self.path = provider, descriptions, credential, path
+        self.repository, self.full_name = repository, full_name
+        # What members of these names hold in each answer, `None` for those that are left out: what Prism invents for
+        # want of an example is no id and no name, and some examples are of a server or a token that is too old.
+        self.examples = examples or {}
         # Mends what the description says wrongly, where Prism could not answer like the server otherwise.
         self.mend = mend or (lambda description: None)
         # The outcome of a call that is not OK: examples are no whole server.
         self.outcomes = outcomes or {}
-        # What Prism says against a request, and why the driver sends it all the same.
-        self.differences = differences or {}
+
+
+def azure_devops(description):
+    """Lists are described as arrays (recorded: an object with `count` and `value`). Repositories are described below a
+    project alone, and connectionData not at all (both answer: the provider's own clients ask them). Some calls are
+    described for OAuth alone (Basic carries a personal access token, says the description of Basic)."""
+    paths, definitions = description["paths"], description["definitions"]
+    definitions["GitRef"]["properties"]["name"]["example"] = "refs/heads/main"
+    for path in ("", "/{repositoryId}"):
+        below = paths["/{organization}/{project}/_apis/git/repositories" + path]["get"]
+        above = dict(below, parameters=[row for row in below["parameters"] if row.get("name") != "project"])
+        paths["/{organization}/_apis/git/repositories" + path] = {"get": above}
+    for operation in [item["get"] for item in paths.values() if "get" in item]:
+        operation.pop("security", None)
+        answer = operation["responses"]["200"]
+        if answer.get("schema", {}).get("type") == "array":
+            answer["schema"] = {"type": "object", "required": ["count", "value"], "properties": {
+                "count": {"type": "integer", "example": 1}, "value": answer["schema"]}}
+    user = {"id": GUID, "providerDisplayName": "Octo", "subjectDescriptor": "aad.octo"}
+    paths["/{organization}/_apis/connectionData"] = {"get": {
+        "parameters": [{"name": "organization", "in": "path", "required": True, "type": "string"}],
+        "produces": ["application/json"],
+        "responses": {"200": {"description": "Whose token it is", "schema": {"type": "object", "example": {
+            "authenticatedUser": user, "authorizedUser": user, "instanceId": GUID, "deploymentType": "hosted"}}}},
+    }}
+
+
+def bitbucket_cloud(description):
+    """The headers that tell the kind and the scopes of a credential are not described (recorded: in each answer). The
+    examples of listings have more pages, each of which would be the first one again."""
+    for item in description["paths"].values():
+        answer = item.get("get", {}).get("responses", {}).get("200", {})
+        for example in answer.get("content", {}).get("application/json", {}).get("examples", {}).values():
+            example["value"].pop("next", None)
+    told = {"X-Credential-Type": "api_token", "X-OAuth-Scopes": "read:repository:bitbucket, read:user:bitbucket"}
+    with_headers(description, told)
+
+
+def bitbucket_data_center(description):
+    """The headers that name the caller are not described (recorded: in each answer to an accepted token)."""
+    with_headers(description, {"X-AUSERNAME": "octo", "X-AUSERID": "1", "X-AREQUESTID": "@1X1x1x1x0"})
+
+
+def gitea(description):
+    """Listings tell how many rows there are (recorded), or one row says nothing of the size of a page."""
+    for name in ("RepositoryList", "SearchResults", "OrganizationList", "BranchList", "TagList", "HookList"):
+        description["responses"][name].setdefault("headers", {})["X-Total-Count"] = {"type": "integer", "enum": [1]}
+
+
+def github(description):
+    """Repositories are described by owner and name alone (recorded: links and redirects name them by id), and the headers
+    of the version and the scopes not at all (recorded: in each answer to a classic token). The links of the examples
+    lead to no listing. Answers are described as application/json (documented: it is right to ask for GitHub's own type,
+    which is that)."""
+    paths = description["paths"]
+    by_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}
+    for path, item in list(paths.items()):
+        place = path.removeprefix("/repos/{owner}/{repo}")
+        if place != path and "get" in item:
+            _owner, _repo, *others = item["get"]["parameters"]
+            paths["/repositories/{id}" + place] = {"get": dict(item["get"], parameters=[by_id, *others])}
+    for item in paths.values():
+        answer = item.get("get", {}).get("responses", {}).get("200", {})
+        answer.get("headers", {}).pop("Link", None)
+        if "content" in answer:
+            answer["content"]["application/vnd.github+json"] = answer["content"]["application/json"]
+    told = {"X-GitHub-Enterprise-Version": "3.19.1", "X-OAuth-Scopes": "admin:repo_hook, read:org, repo"}
+    with_headers(description, told)
 
 
 def gitlab(description):
     """Lists are described as one row (recorded: an array), and an id in a path as exactly one of text and number, which
-    a number is both (recorded: either is taken). Groups have no example, and the id that Prism invents is none."""
-    description["components"]["schemas"]["APIEntitiesGroup"]["properties"]["id"]["example"] = 1
+    a number is both (recorded: either is taken)."""
     for path, item in description["paths"].items():
         operation = item.get("get", {})
         for parameter in operation.get("parameters", []):
@@ -40,61 +112,92 @@ def gitlab(description):
             media["schema"] = {"type": "array", "items": media["schema"]}
 
 
-def bitbucket_cloud(description):
-    """The paths lack the one of the API. Names and ids are any text (recorded: a UUID in braces), and a page has a link
-    to the next one that leads nowhere: each page is the last one here."""
-    description["paths"] = {f"/2.0{path}": item for path, item in description["paths"].items()}
-    description["servers"] = []
-    uuid = "{b090a669-ac7b-44cd-9610-02d027cb39f3}"
-    examples = {"uuid": uuid, "slug": "bbworkspace1", "full_name": "bbworkspace1/website"}
-    found = [description]
-    while found:
-        value = found.pop()
-        members = value.get("properties", {}) if isinstance(value, dict) else {}
-        for name in members.keys() & examples.keys():
-            members[name]["example"] = examples[name]
-        for page in (members, value):
-            if isinstance(page, dict) and "values" in page:
-                page.pop("next", None)
-        found.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else [])
+# Where the rows of an answer are that must have some.
+ROWS = {"ListNamespaces": "namespaces", "ListRepositories": "repositories", "StreamRepositories": "repositories",
+        "ListRefs": "refs", "ListRefs: tags": "refs"}
 
-
-def gitea(description):
-    """Numbers have no example, and those that Prism invents are no ids; a user needs a login, a full name both its parts,
-    and a version a number (recorded). Listings tell how many rows there are (recorded), or one row says nothing of
-    the size of a page. Prism leaves the base path out."""
-    base = description.pop("basePath")
-    description["paths"] = {f"{base}{path}": item for path, item in description["paths"].items()}
-    definitions = description["definitions"]
-    for name in ("User", "UserMeta", "Organization", "Repository"):
-        definitions[name]["properties"]["id"]["example"] = 1
-    for name in ("User", "UserMeta"):
-        definitions[name]["properties"]["login"]["example"] = "octo"
-    definitions["Repository"]["properties"]["full_name"]["example"] = "octo/repo"
-    definitions["Organization"]["properties"]["name"]["example"] = "octo"
-    definitions["ServerVersion"]["properties"]["version"]["example"] = "1.27.0"
-    for name in ("RepositoryList", "SearchResults", "OrganizationList", "BranchList", "TagList", "HookList"):
-        description["responses"][name].setdefault("headers", {})["X-Total-Count"] = {"type": "integer", "enum": [1]}
-
+UUID = "{b090a669-ac7b-44cd-9610-02d027cb39f3}"
+GUID = "2f3d611a-f012-4b39-b157-8db63f380226"
 
 SUBJECTS = [
     Subject(
-        "gitea", "gitea/openapi/gitea-1.27.0.trimmed.json",
+        "azure-devops",
+        [f"azure-devops/openapi/{area}-services-7.1.trimmed.json" for area in ("core", "git", "hooks", "security")],
+        {"personal_access_token": {"token": "describedprism00000000000000000000000000000000000001"}},
+        path="/octo", repository=GUID, examples={"id": GUID, "name": "octo", "isDisabled": False}, mend=azure_devops,
+        # One example stands for branches and tags.
+        outcomes={"ListRefs: tags": "no row"},
+    ),
+    Subject(
+        "bitbucket-cloud", ["bitbucket-cloud/openapi/bitbucket-cloud.trimmed.json"],
+        {"email_api_token": {"email": "casey@forge.example", "token": "ATATT3xFfGF0describedPrism00001=0A1B2C3D"}},
+        repository=UUID, full_name="bbworkspace1/repo",
+        examples={"uuid": UUID, "full_name": "bbworkspace1/repo", "next": None}, mend=bitbucket_cloud,
+    ),
+    Subject(
+        "bitbucket-data-center", ["bitbucket-data-center/openapi/bitbucket-dc-9.4.trimmed.json"],
+        {"personal_access_token": {"token": "BBDC-MjUyOTczNTE1MDAxOmRlc2NyaWJlZFByaXNtMDAw"}}, full_name="PRJ/my-repo",
+        examples={"id": 1, "version": "9.4.0", "nextPageStart": None}, mend=bitbucket_data_center,
+    ),
+    Subject(
+        "gitea", ["gitea/openapi/gitea-1.27.0.trimmed.json"],
         {"personal_access_token": {"token": "0f0e9e00000000000000000000000000prism001"}},
+        examples={"id": 1, "login": "octo", "full_name": "octo/repo", "name": "octo", "version": "1.27.0",
+                  "scopes": ["read:user", "write:repository", "read:organization"]},
         mend=gitea,
     ),
     Subject(
-        "gitlab", "gitlab/openapi/gitlab.trimmed.json",
-        {"personal_access_token": {"token": "glpat-describedPrism00001"}},
-        full_name="namespace1/project1", mend=gitlab,
+        "github", ["github/openapi/ghes-3.19.trimmed.json"],
+        {"personal_access_token": {"token": "ghp_describedPrism0000000000000000000001"}}, repository="1296269",
+        full_name="octocat/Hello-World", mend=github,
     ),
     Subject(
-        "bitbucket-cloud", "bitbucket-cloud/openapi/bitbucket-cloud.trimmed.json",
-        {"email_api_token": {"email": "casey@forge.example", "token": "ATATT3describedPrism00001"}},
-        repository="%7Bb090a669-ac7b-44cd-9610-02d027cb39f3%7D", full_name="bbworkspace1/website",
-        mend=bitbucket_cloud,
+        "gitlab", ["gitlab/openapi/gitlab.trimmed.json"],
+        {"personal_access_token": {"token": "glpat-describedPrism00001"}}, full_name="namespace1/project1",
+        examples={"id": 1, "version": "18.1.0", "revoked": False, "expires_at": "2999-12-31"}, mend=gitlab,
     ),
 ]
+
+
+def with_headers(description, headers):
+    """Adds headers to every good answer."""
+    for item in description["paths"].values():
+        for operation in item.values():
+            answer = operation.get("responses", {}).get("200") if isinstance(operation, dict) else None
+            if answer:
+                answer.setdefault("headers", {}).update(
+                    {name: {"schema": {"type": "string", "enum": [value]}} for name, value in headers.items()})
+
+
+def with_examples(part, examples):
+    """Gives the members of those names their examples, wherever they are and of that type."""
+    kinds = {bool: "boolean", int: "integer", list: "array", str: "string"}
+    if isinstance(part, list):
+        for inner in part:
+            with_examples(inner, examples)
+    elif isinstance(part, dict):
+        members = part.get("properties", {})
+        for name, example in examples.items():
+            if example is None:
+                members.pop(name, None)
+            elif name in members and members[name].get("type") == kinds[type(example)]:
+                members[name]["example"] = example
+        for inner in part.values():
+            with_examples(inner, examples)
+
+
+def one_description(subject):
+    """The descriptions of a subject as one, mended, with paths from the root: Prism leaves out what they stand below."""
+    whole, *others = (json.loads((FIXTURES / name).read_text()) for name in subject.descriptions)
+    for other in others:
+        for part in ("paths", "definitions"):
+            whole[part] = other[part] | whole[part]
+    server = next(iter(whole.pop("servers", [])), {}).get("url", "")
+    root = whole.pop("basePath", "") or re.sub(r"^[^/]*//[^/]*", "", server)
+    with_examples(whole, subject.examples)
+    subject.mend(whole)
+    whole["paths"] = {root.rstrip("/") + path: item for path, item in whole["paths"].items()}
+    return whole
 
 
 def run(checks, bench):
@@ -104,10 +207,8 @@ def run(checks, bench):
 
 def described(bench, subject):
     port = free_port()
-    description = json.loads((DESCRIPTIONS / subject.description).read_text())
-    subject.mend(description)
     mended = bench.folder / f"{subject.provider}.json"
-    mended.write_text(json.dumps(description))
+    mended.write_text(json.dumps(one_description(subject)))
     prism = Process(
         [bench.prism, "mock", "--host", "127.0.0.1", "--port", port, mended],
         bench.folder / f"prism-{subject.provider}.log",
@@ -121,56 +222,61 @@ def described(bench, subject):
     outcomes = calls(bench, client, subject, origin + subject.path)
     client.close()
     server.stop()
+    # The last request is one that must be refused, so that silence is known to mean that all was in order.
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(f"{origin}/not-described", timeout=10)
+    prism.wait_for("NO_PATH_MATCHED", 10)
     prism.kill()
     expected = {name: subject.outcomes.get(name, "OK") for name in outcomes}
     expect(outcomes == expected, f"{outcomes} is not {expected}")
-    requests = answered(prism.text())
+    *requests, (_, last) = answered(prism.text())
+    expect(last, "a refusal is not seen")
     expect(len(requests) >= 5, f"only {len(requests)} requests arrived")
-    unlisted = {
-        (request, problem) for request, problems in requests for problem in problems
-        if not any(listed in problem for listed in subject.differences)
-    }
-    expect(not unlisted, f"the description does not allow: {sorted(unlisted)}")
-    gone = [listed for listed in subject.differences if not any(listed in " ".join(found) for _, found in requests)]
-    expect(not gone, f"listed and not seen: {gone}")
+    refused = sorted({(request, problem) for request, problems in requests for problem in problems})
+    expect(not refused, f"the description does not allow: {refused}")
     return f"{len(requests)} requests"
 
 
 def calls(bench, client, subject, base_url):
     """Makes every call that asks the provider; answers what became of each."""
     connection = bench.connection.Connection(
-        display_name="described", provider=subject.provider, base_url=base_url, scope=subject.scope, disabled=True,
-        credential=subject.credential,
+        display_name="described", provider=subject.provider, base_url=base_url, credential=subject.credential,
     )
-    # Stored asleep and then woken: examples of a description are no account that could be verified.
     made = client.call("CreateConnection", bench.connection_service.CreateConnectionRequest(
         parent="tenants/default", connection=connection))
-    client.call("UpdateConnection", bench.connection_service.UpdateConnectionRequest(
-        connection=bench.connection.Connection(name=made.name, disabled=False), update_mask={"paths": ["disabled"]}))
-    service, repository = bench.repository_service, f"{made.name}/repositories/{subject.repository}"
+    service = bench.repository_service
+    repository = f"{made.name}/repositories/{urllib.parse.quote(subject.repository, safe='')}"
     requests = [
         ("VerifyConnection", bench.connection_service.VerifyConnectionRequest(name=made.name)),
         ("ListNamespaces", service.ListNamespacesRequest(parent=made.name)),
-        ("ListRepositories", service.ListRepositoriesRequest(parent=made.name, query="a", min_permission=1)),
-        ("StreamRepositories", service.StreamRepositoriesRequest(parent=made.name)),
+        ("ListRepositories", service.ListRepositoriesRequest(parent=made.name, include_archived=True)),
+        ("ListRepositories: filters", service.ListRepositoriesRequest(parent=made.name, query="a", min_permission=1)),
+        ("StreamRepositories", service.StreamRepositoriesRequest(parent=made.name, include_archived=True)),
         ("GetRepository", service.GetRepositoryRequest(name=repository)),
         ("LookupRepository", service.LookupRepositoryRequest(parent=made.name, full_name=subject.full_name)),
         ("ListRefs", service.ListRefsRequest(parent=repository)),
         ("ListRefs: tags", service.ListRefsRequest(parent=repository, type=2)),
-        ("ListRefs: query", service.ListRefsRequest(parent=repository, query="main")),
+        ("ListRefs: filters", service.ListRefsRequest(parent=repository, query="main")),
     ]
-    return {name: outcome(client, name.split(":")[0], request) for name, request in requests}
+    return {name: outcome(bench, client, name, request) for name, request in requests}
 
 
-def outcome(client, method, request):
-    """`OK`, or the reason of the refusal."""
+def outcome(bench, client, name, request):
+    """`OK`, or the reason of the refusal or of the checks that failed, or that there is no row."""
+    method = name.split(":")[0]
     try:
-        client.call(method, request)
-        return "OK"
+        answer = client.call(method, request)
     except Refused as error:
         reasons = re.findall(rb"[A-Z]{3,}(?:_[A-Z]+)+", error.details)
         expect(reasons and error.code != "INTERNAL", f"{method}: {error}")
         return reasons[0].decode()
+    if method == "VerifyConnection":
+        failed = [check.reason for check in answer.report.checks if check.outcome == bench.connection.OUTCOME_FAIL]
+        return ", ".join(failed) or "OK"
+    if name not in ROWS:
+        return "OK"
+    pages = answer if isinstance(answer, list) else [answer]
+    return "OK" if any(getattr(page, ROWS[name]) for page in pages) else "no row"
 
 
 def answered(log):
@@ -184,6 +290,6 @@ def answered(log):
             # What it has against its own examples does not matter.
             if "Violation: response" not in problem[1]:
                 requests[-1][1].append(problem[1].strip())
-        elif requests and "NO_PATH_MATCHED" in line or "NO_METHOD_MATCHED" in line:
-            requests[-1][1].append(line.split("#", 1)[1].strip())
+        elif requests and (problem := re.search(r"Request terminated with error: \S*#(.*)", line)):
+            requests[-1][1].append(problem[1].strip())
     return requests
