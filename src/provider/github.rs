@@ -120,6 +120,10 @@ impl Provider for Github {
         authorize_with("Bearer", credential.token.expose(), headers);
     }
 
+    fn includes(&self, granted: &str, scope: &str) -> bool {
+        refusal::includes(granted, scope)
+    }
+
     async fn inspect(&self, api: &Api, wanted: &[CapabilityType]) -> Inspection {
         inspect::inspect(api, wanted).await
     }

@@ -99,6 +99,11 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Adds the headers that carry the credential, marked as sensitive.
     fn authorize(&self, credential: &Credential, headers: &mut HeaderMap);
 
+    /// Whether the scope `granted` includes `scope`: providers show the outermost ones alone.
+    fn includes(&self, granted: &str, scope: &str) -> bool {
+        granted == scope
+    }
+
     /// Runs the provider's own checks: does the token work, whose is it, what may it do, until when.
     /// A failed check is in the answer, not an error.
     async fn inspect(&self, api: &Api, wanted: &[CapabilityType]) -> Inspection;

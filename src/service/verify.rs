@@ -13,7 +13,7 @@ use crate::domain::credential::{
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult, Outcome, VerificationReport};
 use crate::provider::gateway::{Peer, Probe, Step};
-use crate::provider::{About, Endpoint, Inspection, Presence, Provider, ProviderError};
+use crate::provider::{Endpoint, Inspection, Presence, Provider, ProviderError};
 
 /// A token that ends sooner than this makes its connection DEGRADED.
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -209,8 +209,8 @@ pub(super) fn apply(connection: &mut Connection, inspection: &Inspection, now: T
 }
 
 /// After other capabilities were required, which asks nobody: they can change the state by themselves.
-pub(super) fn reconsider(connection: &mut Connection, about: &About, now: Timestamp) {
-    connection.credential.missing_scopes = missing_scopes(connection, about);
+pub(super) fn reconsider(connection: &mut Connection, provider: &dyn Provider, now: Timestamp) {
+    connection.credential.missing_scopes = missing_scopes(connection, provider);
     if !matches!(connection.state, State::Active | State::Degraded) {
         return;
     }
@@ -308,14 +308,14 @@ fn missing_capabilities(connection: &Connection) -> Vec<&'static str> {
 
 /// The scopes that the wanted capabilities lack, as far as what is known of the token tells: a capability can be out
 /// of reach for want of a role too, so a scope that the token is known to have is not missing.
-fn missing_scopes(connection: &Connection, about: &About) -> Vec<String> {
+fn missing_scopes(connection: &Connection, provider: &dyn Provider) -> Vec<String> {
     let CredentialInfo { capabilities, granted_scopes, .. } = &connection.credential;
     let needed_by = |capability: CapabilityType| {
-        let found = about.capability_scopes.iter().find(|(of, _)| *of == capability);
+        let found = provider.about().capability_scopes.iter().find(|(of, _)| *of == capability);
         found.map_or(&[][..], |(_, scopes)| scopes)
     };
     let held = |scope: &str| {
-        granted_scopes.iter().any(|granted| granted == scope)
+        granted_scopes.iter().any(|granted| provider.includes(granted, scope))
             || CapabilityType::ALL.into_iter().any(|capability| {
                 capabilities.of(capability) == Capability::Yes && needed_by(capability).contains(&scope)
             })

@@ -20,4 +20,5 @@ mod gitlab;
 mod layering;
 mod outbound;
 mod provider;
+mod readme;
 mod store;

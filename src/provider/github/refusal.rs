@@ -157,15 +157,16 @@ fn scopes_of(answer: &Answer, name: &str) -> Option<Vec<String>> {
 
 /// Whether a token with the scopes `granted` has `scope`, itself or within another one.
 pub(super) fn holds(granted: &[String], scope: &str) -> bool {
-    granted.iter().any(|outer| is_within(outer, scope))
+    granted.iter().any(|outer| includes(outer, scope))
 }
 
-fn is_within(outer: &str, scope: &str) -> bool {
+/// Whether a scope includes another one.
+pub(super) fn includes(outer: &str, scope: &str) -> bool {
     outer == scope
         || HELD
             .iter()
             .find(|(name, _)| *name == outer)
-            .is_some_and(|(_, held)| held.iter().any(|inner| is_within(inner, scope)))
+            .is_some_and(|(_, held)| held.iter().any(|inner| includes(inner, scope)))
 }
 
 fn body(answer: &Answer) -> Option<ErrorBody> {

@@ -148,7 +148,7 @@ impl Connections {
             let endpoints = if moves { endpoints } else { vec![stored_endpoint(before)?] };
             self.move_verified(context, &record, &mut next, provider, endpoints, supplied.as_ref()).await?;
         } else if wished.required_capabilities != before.required_capabilities {
-            verify::reconsider(&mut next.connection, provider.about(), now);
+            verify::reconsider(&mut next.connection, provider, now);
         }
 
         if next.connection == *before {

@@ -9,8 +9,8 @@ use tonic::{Response, Status};
 
 use crate::support::app::{Running, TestApp, connection, pat};
 use crate::support::forge::{
-    DataCenterTokenState, Forge, GiteaTokenState, TokenState, azure_tokens, bitbucket_cloud_tokens,
-    data_center_tokens, gitea_tokens, gitlab_tokens,
+    DataCenterTokenState, Forge, GiteaTokenState, GithubTokenState, TokenState, azure_tokens,
+    bitbucket_cloud_tokens, data_center_tokens, gitea_tokens, github_tokens, gitlab_tokens,
 };
 
 /// One provider of a forge, for rules that hold for all.
@@ -69,7 +69,12 @@ impl Side {
 
     /// A connection that is stored without a call to the provider.
     pub(super) fn asleep(&self, display_name: &str) -> v1::Connection {
-        v1::Connection { disabled: true, ..self.connection(display_name) }
+        let mut connection = self.connection(display_name);
+        if self.provider == "github" {
+            // Its server has no context path, so nothing but a call could tell that the forge has one.
+            connection.base_url.push_str("/api/v3");
+        }
+        v1::Connection { disabled: true, ..connection }
     }
 }
 
@@ -110,6 +115,27 @@ pub(super) fn azure(forge: &Forge) -> Side {
             });
         },
         revoke: |forge| forge.edit_azure_token(azure_tokens::GOOD, |token| token.alive = false),
+    }
+}
+
+fn github(forge: &Forge) -> Side {
+    Side {
+        provider: "github",
+        url: forge.github_url(),
+        path: "/github",
+        good: github_tokens::GOOD,
+        second: github_tokens::SECOND,
+        unknown: github_tokens::UNKNOWN,
+        cloud: "https://api.github.com",
+        hand_over: |forge| {
+            forge.edit_github_token(github_tokens::GOOD, |token| {
+                token.user_id = 99_001;
+                token.login = "eve".into();
+            });
+        },
+        revoke: |forge| {
+            forge.edit_github_token(github_tokens::GOOD, |token| token.state = GithubTokenState::Dead);
+        },
     }
 }
 
@@ -180,8 +206,14 @@ fn bitbucket_data_center(forge: &Forge) -> Side {
 
 /// All providers.
 pub(super) fn sides(forge: &Forge) -> Vec<Side> {
-    let sides: Vec<Side> =
-        vec![gitlab(forge), azure(forge), gitea(forge), bitbucket_cloud(forge), bitbucket_data_center(forge)];
+    let sides = vec![
+        gitlab(forge),
+        azure(forge),
+        github(forge),
+        gitea(forge),
+        bitbucket_cloud(forge),
+        bitbucket_data_center(forge),
+    ];
     assert_eq!(sides.len(), Providers::builtin().iter().count(), "a provider without a side");
     sides
 }

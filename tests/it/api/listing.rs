@@ -214,7 +214,7 @@ async fn providers_tell_what_a_form_is_built_from() {
     let ids: Vec<_> = listed.providers.iter().map(|provider| provider.name.as_str()).collect();
     assert_eq!(
         ids,
-        ["azure-devops", "bitbucket-cloud", "bitbucket-data-center", "gitea", "gitlab"]
+        ["azure-devops", "bitbucket-cloud", "bitbucket-data-center", "gitea", "github", "gitlab"]
             .map(|id| format!("providers/{id}"))
     );
     for provider in &listed.providers {
@@ -230,8 +230,10 @@ async fn providers_tell_what_a_form_is_built_from() {
         assert!(provider.max_page_size > 0);
         assert!(provider.documentation_urls.iter().all(|url| url.starts_with("https://")));
         assert!(!provider.documentation_urls.is_empty());
-        assert_eq!(provider.tells_expiry, provider.name == "providers/gitlab");
-        let telling = ["providers/bitbucket-cloud", "providers/gitea", "providers/gitlab"];
+        let telling = ["providers/github", "providers/gitlab"];
+        assert_eq!(provider.tells_expiry, telling.contains(&provider.name.as_str()));
+        let telling =
+            ["providers/bitbucket-cloud", "providers/gitea", "providers/github", "providers/gitlab"];
         let tells_scopes = telling.contains(&provider.name.as_str());
         assert_eq!(provider.tells_scopes, tells_scopes);
         let capabilities: Vec<_> = provider.capability_scopes.iter().map(|c| c.capability()).collect();

@@ -8,8 +8,8 @@ use tonic::Code;
 use super::fixture::{Side, azure, gitlab, sides, started};
 use crate::support::app::{TestApp, connection, refused};
 use crate::support::forge::{
-    AzureConfig, BitbucketCloudConfig, DataCenterConfig, Forge, ForgeConfig, GiteaConfig, GitlabConfig,
-    azure_tokens, gitlab_tokens,
+    AzureConfig, BitbucketCloudConfig, DataCenterConfig, Forge, ForgeConfig, GiteaConfig, GithubConfig,
+    GitlabConfig, azure_tokens, gitlab_tokens,
 };
 
 #[tokio::test]
@@ -109,6 +109,7 @@ async fn ac_06_a_connection_needs_no_repository() {
     let config = ForgeConfig {
         gitlab: GitlabConfig { repositories: 0, strangers: 0, ..GitlabConfig::default() },
         azure: AzureConfig { projects: 0, unreadable: false, ..AzureConfig::default() },
+        github: GithubConfig { repositories: 0, ..GithubConfig::default() },
         gitea: GiteaConfig { repositories: 0, strangers: 0, ..GiteaConfig::default() },
         bitbucket_cloud: BitbucketCloudConfig { repositories: 0, ..BitbucketCloudConfig::default() },
         bitbucket_data_center: DataCenterConfig { repositories: 0, ..DataCenterConfig::default() },

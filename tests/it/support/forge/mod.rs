@@ -46,7 +46,7 @@ pub(crate) use fault::{FAULTS, Fault, WrongId};
 pub(crate) use gitea::data::GiteaConfig;
 pub(crate) use gitea::tokens::{GiteaToken, GiteaTokenState, known as gitea_tokens};
 pub(crate) use github::data::GithubConfig;
-pub(crate) use github::tokens::{GithubToken, known as github_tokens};
+pub(crate) use github::tokens::{GithubToken, TokenState as GithubTokenState, known as github_tokens};
 pub(crate) use gitlab::data::GitlabConfig;
 pub(crate) use gitlab::tokens::{GitlabToken, TokenKind, TokenState, known as gitlab_tokens};
 pub(crate) use wire::{Query, Reply, Seen};
