@@ -42,7 +42,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 use self::fixture::{event, insert, name, open, remembered};
 use self::forge::{
-    Forge, ForgeConfig, azure_tokens, bitbucket_cloud_tokens, data_center_tokens, gitea_tokens, gitlab_tokens,
+    Forge, ForgeConfig, azure_tokens, bitbucket_cloud_tokens, data_center_tokens, gitea_tokens,
+    github_tokens, gitlab_tokens,
 };
 
 #[path = "../tests/it/store/fixture.rs"]
@@ -63,6 +64,8 @@ const REPOSITORIES: usize = 10_000;
 const AZURE_PROJECTS: usize = 100;
 /// Rounds of provider calls that must follow one another. GitLab: the first page, then 99 of them 16 side by side.
 const GITLAB_ROUNDS: u32 = 1 + 99_u32.div_ceil(16);
+/// GitHub: the same, found by its links.
+const GITHUB_ROUNDS: u32 = GITLAB_ROUNDS;
 /// Azure DevOps: the projects, then one call for each of them, 4 side by side.
 const AZURE_ROUNDS: u32 = 1 + 100_u32.div_ceil(4);
 /// Gitea: the first page, then 199 of them 8 side by side. Who asks is one call more, before the first page.
@@ -182,6 +185,7 @@ impl Bench {
                 DATA_CENTER_ROUNDS,
             ),
             ("gitea", format!("{}/gitea", forge.line), gitea_tokens::GOOD, GITEA_ROUNDS),
+            ("github", format!("{}/github", forge.line), github_tokens::GOOD, GITHUB_ROUNDS),
         ];
         for (provider, url, token, rounds) in hosts {
             let created = {
@@ -520,6 +524,7 @@ async fn serve_forge() {
     config.bitbucket_cloud.workspaces = WORKSPACES;
     config.bitbucket_data_center.repositories = REPOSITORIES;
     config.gitea.repositories = REPOSITORIES;
+    config.github.repositories = REPOSITORIES;
     config.gitlab.repositories = REPOSITORIES;
     config.azure.projects = AZURE_PROJECTS;
     config.azure.repositories_per_project = REPOSITORIES / AZURE_PROJECTS;

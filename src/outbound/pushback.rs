@@ -12,6 +12,8 @@ use crate::domain::timestamp::Timestamp;
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// The pause of a provider that asks for one and does not say how long in a way that can be read.
 const UNTOLD: Duration = Duration::from_secs(60);
+/// Names the limit that a call met; it comes with a 403 that can have neither a pause nor an empty quota.
+const LIMITED_BY: &str = "gh-limited-by";
 /// Numbers from here on are seconds since 1970 (this one is in 2001), smaller ones seconds from now.
 const UNIX_TIME_FROM: u64 = 1_000_000_000;
 
@@ -29,7 +31,7 @@ pub(super) struct Pushback {
 /// Reads the headers of an answer that came at `now`.
 ///
 /// `Retry-After` counts on every status: Azure DevOps sends it with a 200 and means the next call. A 403 with an
-/// empty quota or a `Retry-After` is a rate limit, not a denial.
+/// empty quota, a `Retry-After` or the name of a limit is a rate limit, not a denial.
 pub(super) fn read(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Pushback {
     let quota = quota(headers, now);
     let retry_after = headers.get(RETRY_AFTER).map(|value| pause(value.to_str().unwrap_or_default(), now));
@@ -40,7 +42,7 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> P
         .map(|reset| reset.since(now).min(LONGEST));
     let refused = match status {
         StatusCode::TOO_MANY_REQUESTS => true,
-        StatusCode::FORBIDDEN => is_empty || retry_after.is_some(),
+        StatusCode::FORBIDDEN => is_empty || retry_after.is_some() || headers.contains_key(LIMITED_BY),
         _ => false,
     };
     let pause = retry_after.or(until_reset).or(refused.then_some(UNTOLD));
@@ -153,6 +155,8 @@ mod tests {
                 .refused
         );
         assert!(answer(403, &[("x-ratelimit-limit", "9"), ("x-ratelimit-remaining", "0")]).refused);
+        let named = answer(403, &[("gh-limited-by", "search"), ("x-ratelimit-remaining", "4")]);
+        assert_eq!((named.refused, named.pause), (true, Some(UNTOLD)));
         assert!(!answer(403, &[("x-ratelimit-limit", "9"), ("x-ratelimit-remaining", "4")]).refused);
         assert!(!answer(403, &[]).refused);
         assert!(answer(429, &[]).refused);
