@@ -15,6 +15,9 @@ use crate::support::forge::{
     github_tokens, gitlab_tokens,
 };
 
+mod habits;
+mod told;
+
 /// What the suite needs to know of one provider.
 struct Subject {
     /// What a person would paste.
@@ -27,6 +30,17 @@ struct Subject {
     email: &'static str,
     /// Calls that it takes to find a repository by its id, where the provider has no such call.
     calls_by_id: usize,
+    /// A token that ended; empty where the provider says of one what it says of any text.
+    expired: &'static str,
+    /// Under what name a repository was known before; empty where the provider does not promise to keep it.
+    former_name: &'static str,
+    /// What people paste beside the address itself, as it goes on behind it.
+    pasted: &'static [&'static str],
+    /// Whether repositories can be archived, and switched off.
+    archives: bool,
+    disables: bool,
+    /// A version below the lowest; `None` for a cloud alone.
+    too_old: Option<fn() -> ForgeConfig>,
     /// What a sign-in page becomes: most providers never show one to a token, Azure DevOps shows it to a dead one.
     sign_in: (Code, &'static str),
 }
@@ -45,6 +59,15 @@ fn subject(about: &About) -> Subject {
             weak: github_tokens::READ_ONLY,
             email: "",
             calls_by_id: 1,
+            expired: "",
+            former_name: "acme/old-website",
+            pasted: &["/", "/acme/website", "/acme/website.git", "/api/v3"],
+            archives: true,
+            disables: true,
+            too_old: Some(|| ForgeConfig {
+                github: GithubConfig { version: Some("3.8.9".to_owned()), ..GithubConfig::default() },
+                ..ForgeConfig::default()
+            }),
             sign_in: FAILED,
         },
         "gitlab" => Subject {
@@ -54,6 +77,15 @@ fn subject(about: &About) -> Subject {
             weak: gitlab_tokens::READ_ONLY,
             email: "",
             calls_by_id: 1,
+            expired: gitlab_tokens::EXPIRED,
+            former_name: "acme/old-website",
+            pasted: &["/", "/acme/website", "/acme/website.git", "/api/v4"],
+            archives: true,
+            disables: true,
+            too_old: Some(|| ForgeConfig {
+                gitlab: GitlabConfig { version: "15.4.6-ee".to_owned(), ..GitlabConfig::default() },
+                ..ForgeConfig::default()
+            }),
             sign_in: FAILED,
         },
         "azure-devops" => Subject {
@@ -63,6 +95,12 @@ fn subject(about: &About) -> Subject {
             weak: azure_tokens::READ_ONLY,
             email: "",
             calls_by_id: 1,
+            expired: "",
+            former_name: "Fabrikam Fibre (old)/Fabrikam Fiber",
+            pasted: &["/", "/Fabrikam%20Fiber/_git/Fabrikam%20Fiber"],
+            archives: false,
+            disables: true,
+            too_old: None,
             sign_in: DEAD,
         },
         "gitea" => Subject {
@@ -72,6 +110,15 @@ fn subject(about: &About) -> Subject {
             weak: gitea_tokens::READ_ONLY,
             email: "",
             calls_by_id: 1,
+            expired: "",
+            former_name: "acme/old-website",
+            pasted: &["/", "/acme/website", "/acme/website.git", "/api/v1"],
+            archives: true,
+            disables: false,
+            too_old: Some(|| ForgeConfig {
+                gitea: GiteaConfig { version: "1.19.4".to_owned(), ..GiteaConfig::default() },
+                ..ForgeConfig::default()
+            }),
             sign_in: FAILED,
         },
         "bitbucket-cloud" => Subject {
@@ -82,6 +129,12 @@ fn subject(about: &About) -> Subject {
             email: bitbucket_cloud_tokens::EMAIL,
             // The list of workspaces, and each of the three.
             calls_by_id: 4,
+            expired: "",
+            former_name: "",
+            pasted: &["/", "/2.0"],
+            archives: false,
+            disables: false,
+            too_old: None,
             sign_in: FAILED,
         },
         "bitbucket-data-center" => Subject {
@@ -92,6 +145,23 @@ fn subject(about: &About) -> Subject {
             email: "",
             // A look through all, in one page. The second page of refs makes sure of the place besides.
             calls_by_id: 1,
+            expired: "",
+            former_name: "WEB/old-website",
+            pasted: &[
+                "/",
+                "/projects/WEB/repos/acme-website/browse",
+                "/scm/web/acme-website.git",
+                "/rest/api/1.0",
+            ],
+            archives: true,
+            disables: true,
+            too_old: Some(|| ForgeConfig {
+                bitbucket_data_center: DataCenterConfig {
+                    version: "7.21.0".to_owned(),
+                    ..DataCenterConfig::default()
+                },
+                ..ForgeConfig::default()
+            }),
             sign_in: FAILED,
         },
         other => panic!("the provider {other} has no subject: write one, with a fake of it in the forge"),

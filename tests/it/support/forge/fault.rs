@@ -1,7 +1,7 @@
 //! The ways in which a host can misbehave.
 
 use base64::Engine;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bitbucket_data_center::refusal as data_center;
 use super::gitea::refusal as gitea;
@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     ManyElements,
     /// The truth, with every `id` of a wrong type.
     WrongTypes(WrongId),
+    /// The truth, with a member in every object that nobody knows.
+    UnknownMembers,
     /// 200 with a JSON object that has nothing in it.
     FakeSuccess,
     /// Listings: the next page is this page.
@@ -162,6 +164,7 @@ pub(crate) const FAULTS: &[NamedFault] = &[
     ("wrong-types-huge", || Fault::WrongTypes(WrongId::Huge)),
     ("wrong-types-exponent", || Fault::WrongTypes(WrongId::Exponent)),
     ("wrong-types-null", || Fault::WrongTypes(WrongId::Null)),
+    ("unknown-members", || Fault::UnknownMembers),
     ("fake-success", || Fault::FakeSuccess),
     ("self-next-link", || Fault::SelfNextLink),
     ("cursor-cycle", || Fault::CursorCycle),
@@ -302,6 +305,15 @@ fn content(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
             reply.body = wrong_ids(&text, key, *wrong).into();
             reply
         }
+        Fault::UnknownMembers => {
+            let mut reply = forge.truth(seen);
+            // What is no JSON stays as it is.
+            if let Ok(mut value) = serde_json::from_slice::<Value>(&reply.body) {
+                add_unknown(&mut value);
+                reply.body = value.to_string().into();
+            }
+            reply
+        }
         Fault::FakeSuccess => Reply::new(200, JSON, "{}"),
         Fault::ManyHeaders => {
             let mut reply = forge.truth(seen);
@@ -312,6 +324,17 @@ fn content(forge: &Shared, fault: &Fault, seen: &Seen) -> Option<Reply> {
         }
         _ => return None,
     })
+}
+
+fn add_unknown(value: &mut Value) {
+    match value {
+        Value::Array(rows) => rows.iter_mut().for_each(add_unknown),
+        Value::Object(members) => {
+            members.values_mut().for_each(add_unknown);
+            members.insert("a_new_member".to_owned(), json!({"of": [1, 2.5, null, {"another": "kind"}]}));
+        }
+        _ => {}
+    }
 }
 
 /// Listings that do not end.

@@ -127,6 +127,22 @@ impl Default for ForgeConfig {
     }
 }
 
+impl ForgeConfig {
+    /// So many repositories at each provider, about.
+    pub(crate) fn with_repositories(count: usize) -> Self {
+        let small = Self::default();
+        Self {
+            github: GithubConfig { repositories: count, ..small.github },
+            gitlab: GitlabConfig { repositories: count, ..small.gitlab },
+            gitea: GiteaConfig { repositories: count, ..small.gitea },
+            azure: AzureConfig { projects: count.div_ceil(50), repositories_per_project: 50, ..small.azure },
+            bitbucket_cloud: BitbucketCloudConfig { repositories: count, ..small.bitbucket_cloud },
+            bitbucket_data_center: DataCenterConfig { repositories: count, ..small.bitbucket_data_center },
+            ..small
+        }
+    }
+}
+
 /// A running forge. It serves until dropped; dropping it closes the listener and every connection.
 #[derive(Debug)]
 pub(crate) struct Forge {
