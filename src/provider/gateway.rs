@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::api::Api;
-use super::{Provider, ProviderError, Providers};
+use super::{About, Provider, ProviderError, Providers};
 use crate::domain::connection::RateLimit;
 use crate::domain::connection::Scope;
 use crate::domain::credential::Credential;
@@ -84,7 +84,7 @@ impl Gateway {
         let transport = self.outbound.transport(Target {
             origin: peer.api_url.clone(),
             ca_certificates_pem: peer.ca_certificates_pem.to_owned(),
-            account: peer.account.to_owned(),
+            account: counted_under(about, peer.account),
             attempt_timeout: about.attempt_timeout,
             concurrency: about.concurrency,
         })?;
@@ -100,14 +100,20 @@ impl Gateway {
         })
     }
 
-    /// What the provider at `api_url` last said of the account's quota, if this process called it since.
+    /// What `provider` at `api_url` last said of the account's quota, if this process called it since.
     #[must_use]
-    pub fn rate_limit(&self, api_url: &Url, account: &str) -> Option<RateLimit> {
-        self.outbound.rate_limit(api_url, account)
+    pub fn rate_limit(&self, provider: &str, api_url: &Url, account: &str) -> Option<RateLimit> {
+        let about = self.providers.find(provider)?.about();
+        self.outbound.rate_limit(api_url, &counted_under(about, account))
     }
 
     /// Takes the steps to a working TLS connection one by one and times them.
     pub async fn probe(&self, peer: Peer<'_>, deadline: Instant) -> Probe {
         self.outbound.probe(peer.api_url, peer.ca_certificates_pem, deadline).await
     }
+}
+
+/// One origin can hold several products, below paths of their own, and their account ids are numbers.
+fn counted_under(about: &About, account: &str) -> String {
+    format!("{}/{account}", about.id)
 }

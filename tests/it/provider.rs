@@ -81,7 +81,7 @@ fn subject(about: &About) -> Subject {
             former_name: "acme/old-website",
             pasted: &["/", "/acme/website", "/acme/website.git", "/api/v4"],
             archives: true,
-            disables: true,
+            disables: false,
             too_old: Some(|| ForgeConfig {
                 gitlab: GitlabConfig { version: "15.4.6-ee".to_owned(), ..GitlabConfig::default() },
                 ..ForgeConfig::default()
@@ -114,7 +114,7 @@ fn subject(about: &About) -> Subject {
             former_name: "acme/old-website",
             pasted: &["/", "/acme/website", "/acme/website.git", "/api/v1"],
             archives: true,
-            disables: false,
+            disables: true,
             too_old: Some(|| ForgeConfig {
                 gitea: GiteaConfig { version: "1.19.4".to_owned(), ..GiteaConfig::default() },
                 ..ForgeConfig::default()
