@@ -207,7 +207,9 @@ impl Bench {
                 "{provider}: {REPOSITORIES} repositories, {LATENCY:?} a call; the limit is {limit:.2} s"
             );
             row("  first batch, in provider round trips", "<= 2", first);
-            row("  all repositories / the limit", "<= 1.25", total);
+            // A chain of ten calls is bound by each of them; more leave room to be fast or slow in.
+            let aim = if rounds == DATA_CENTER_ROUNDS { "" } else { "<= 1.15" };
+            row("  all repositories / the limit", aim, total);
             row("  growth of resident memory, MiB", "< 24", grown);
         }
     }
