@@ -3,22 +3,26 @@
 import threading
 import time
 
-from harness import AZURE_TOKEN, GITLAB_TOKEN, Refused, expect, until
+from harness import GITLAB_TOKEN, HOSTS, Refused, expect, until
 
 CONNECTIONS = 10_000
 REPOSITORIES = 10_000
 # The promises of the product, and how much more a shared machine may take.
 IDLE_MIB = 25
 STREAM_MIB = 24
+# Rows of GitHub are the longest, so that 16 pages side by side are 9 MiB of text, and more with the buffers into which
+# they are read. All rows together have 56 MiB.
+GITHUB_STREAM_MIB = 36
 READY_SECONDS, NOISE = 0.3, 3
 
 
 def run(checks, bench):
     checks.run(f"idle memory below {IDLE_MIB} MiB", idle, bench)
     checks.run(f"ready with {CONNECTIONS} connections within {READY_SECONDS} s (x{NOISE} for noise)", ready, bench)
-    for provider, path, token in (("gitlab", "gitlab", GITLAB_TOKEN), ("azure-devops", "azure/contoso", AZURE_TOKEN)):
-        checks.run(f"{provider}: a stream of {REPOSITORIES} repositories in {STREAM_MIB} MiB", stream, bench, provider,
-                   path, token)
+    for host in HOSTS.values():
+        bound = GITHUB_STREAM_MIB if host.provider == "github" else STREAM_MIB
+        name = f"{host.provider}: a stream of {REPOSITORIES} repositories in {bound} MiB"
+        checks.run(name, stream, bench, host, bound)
     checks.run("a client that stops reading stops the fetching", lazy_reader, bench)
     checks.run("H12 H13 a provider that drips or is silent is cut", slow_providers, bench)
     checks.run("H10 H18 answers without end cost no memory", endless, bench)
@@ -94,12 +98,12 @@ class Watch:
         self.thread.join()
 
 
-def stream(bench, provider, path, token):
+def stream(bench, host, bound):
     forge = bench.start_forge("--repositories", str(REPOSITORIES), "--latency-ms", "50")
     folder = bench.fresh("stream")
     server = bench.serve(folder / "data", bench.keys(folder), "--egress-allow", forge.url)
     client = bench.client(server.address)
-    client.create("many", provider, f"{forge.url}/{path}", token)
+    client.create("many", host.provider, f"{forge.url}/{host.path}", host.token)
     before = server.rss()
     since = time.monotonic()
     with Watch(server) as watch:
@@ -110,7 +114,7 @@ def stream(bench, provider, path, token):
     server.stop()
     forge.kill()
     expect(rows == REPOSITORIES, f"{rows} repositories")
-    expect(grown < STREAM_MIB, f"{grown:.1f} MiB more")
+    expect(grown < bound, f"{grown:.1f} MiB more")
     return f"{grown:.1f} MiB more, {took:.2f} s"
 
 

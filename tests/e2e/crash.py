@@ -4,7 +4,7 @@ import random
 import threading
 import time
 
-from harness import AZURE_TOKEN, GITLAB_TOKEN, Refused, expect
+from harness import HOSTS, Refused, expect
 
 CREATORS = 16
 
@@ -49,12 +49,11 @@ def create_until_killed(bench, server, forge, number, after):
 
     def creator(which):
         client = bench.client(server.address)
-        provider, path, token = (("gitlab", "gitlab", GITLAB_TOKEN), ("azure-devops", "azure/contoso", AZURE_TOKEN))[
-            which % 2]
+        host = list(HOSTS.values())[which % len(HOSTS)]
         try:
             for count in range(1000):
                 id = f"r{number}-w{which}-{count}"
-                made = client.create(id, provider, f"{forge.url}/{path}", token)
+                made = client.create(id, host.provider, f"{forge.url}/{host.path}", host.token)
                 with lock:
                     fresh[id] = made.uid
                 first.set()

@@ -79,10 +79,10 @@ def gitea(description):
 
 
 def github(description):
-    """Repositories are described by owner and name alone (recorded: links and redirects name them by id), and the headers
-    of the version and the scopes not at all (recorded: in each answer to a classic token). The links of the examples
-    lead to no listing. Answers are described as application/json (documented: it is right to ask for GitHub's own type,
-    which is that)."""
+    """Repositories are described by owner and name alone (recorded: links and redirects name them by id), and the
+    headers of the version and the scopes not at all (recorded: in each answer to a classic token). The links of the
+    examples lead to no listing. Answers are described as application/json alone (documented: the type to ask for is
+    GitHub's own)."""
     paths = description["paths"]
     by_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}
     for path, item in list(paths.items()):
@@ -187,7 +187,7 @@ def with_examples(part, examples):
 
 
 def one_description(subject):
-    """The descriptions of a subject as one, mended, with paths from the root: Prism leaves out what they stand below."""
+    """The descriptions of a subject as one, mended, with paths from the root: Prism leaves out what they are below."""
     whole, *others = (json.loads((FIXTURES / name).read_text()) for name in subject.descriptions)
     for other in others:
         for part in ("paths", "definitions"):

@@ -15,13 +15,40 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# The forge's tokens, as it prints them at its start.
-GITLAB_TOKEN = "glpat-forgeGoodApi00000001"
-AZURE_TOKEN = "forgegoodpat000000000000000000000000000000000000001a"
-# Refused ones, so that a refusal has something to leak as well.
-WRONG_GITLAB_TOKEN = "glpat-canaryWrong9Zq7Lk42Xv"
-WRONG_AZURE_TOKEN = "canarywrongpat2345672345672345672345672345672345zq7x"
-TOKENS = [GITLAB_TOKEN, AZURE_TOKEN, WRONG_GITLAB_TOKEN, WRONG_AZURE_TOKEN]
+
+
+class Host:
+    """One provider at the forge: its path, its good token as the forge prints it, and one of the same form that it
+    refuses, so that a refusal has something to leak as well."""
+
+    def __init__(self, provider, path, token, refused, email=None, has_mark=True):
+        self.provider, self.path, self.token, self.refused, self.email = provider, path, token, refused, email
+        # Whether its tokens can be told from other text.
+        self.has_mark = has_mark
+
+    def credential(self, token=None):
+        """The credential of a connection, of the good token if none is given."""
+        token = token or self.token
+        if self.email:
+            return {"email_api_token": {"email": self.email, "token": token}}
+        return {"personal_access_token": {"token": token}}
+
+
+HOSTS = {host.provider: host for host in (
+    Host("azure-devops", "azure/contoso", "forgegoodpat000000000000000000000000000000000000001a",
+         "canarywrongpat2345672345672345672345672345672345zq7x"),
+    Host("bitbucket-cloud", "bitbucket-cloud", "ATATT3xFfGF0forgeGoodApiToken000000000001aB3dE5fG7hJ9kL=1A2B3C01",
+         "ATATT3xFfGF0canaryWrong9Zq7Lk42Xv00000000001aB3dE5fG7hJ9kL=1A2B3C99", email="casey@forge.example"),
+    Host("bitbucket-data-center", "bitbucket", "BBDC-MjUyOTczNTE1MDAxOmZvcmdlR29vZEFkbWluVG9rZW4w",
+         "BBDC-MjUyOTczNTE1MDk5OmNhbmFyeVdyb25nOVpxN0xrNDJY"),
+    # What looks like the id of a commit may stand in any text.
+    Host("gitea", "gitea", "0f0e9e0000000000000000000000000000000001", "ca9a27e0bad09e1f27b3c5d7e9fa0b1c2d3e4f50",
+         has_mark=False),
+    Host("github", "github", "ghp_forgeGoodRepoScope000000000000000001", "ghp_canaryWrong9Zq7Lk42Xv000000000000001"),
+    Host("gitlab", "gitlab", "glpat-forgeGoodApi00000001", "glpat-canaryWrong9Zq7Lk42Xv"),
+)}
+TOKENS = [token for host in HOSTS.values() for token in (host.token, host.refused)]
+GITLAB_TOKEN = HOSTS["gitlab"].token
 
 # The message of the log line at the end of the start, whatever the format.
 READY = "ready"
@@ -249,7 +276,7 @@ class Client:
     def create(self, id, provider, base_url, token, display_name=None, tenant="default", ca=None, disabled=False):
         connection = self.bench.connection.Connection(
             display_name=display_name or id, provider=provider, base_url=base_url, disabled=disabled,
-            credential={"personal_access_token": {"token": token}},
+            credential=HOSTS[provider].credential(token),
         )
         if ca:
             connection.tls.ca_certificates_pem = ca

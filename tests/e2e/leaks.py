@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import scan
-from harness import AZURE_TOKEN, GITLAB_TOKEN, ROOT, TOKENS, WRONG_AZURE_TOKEN, WRONG_GITLAB_TOKEN, Refused, expect
+from harness import HOSTS, ROOT, TOKENS, Refused, expect
 
 # As root, the server runs as another user, so that the kernel's rules for it can be seen.
 OTHER_USER = 65534
@@ -82,26 +82,28 @@ def exercise(bench, server, forge, faulty, round_):
         except Refused:
             return None
 
-    pairs = (("gitlab", f"{forge.url}/gitlab", GITLAB_TOKEN, WRONG_GITLAB_TOKEN),
-             ("azure-devops", f"{forge.url}/azure/contoso", AZURE_TOKEN, WRONG_AZURE_TOKEN))
-    for provider, url, token, wrong in pairs:
+    for host in HOSTS.values():
+        provider, url, token, wrong = host.provider, f"{forge.url}/{host.path}", host.token, host.refused
+        # What a caller may call a thing: a token that can be told from other text is refused there.
+        text = wrong if host.has_mark else "no-token"
         id = f"{provider}-{round_}"
         name = f"tenants/default/connections/{id}"
         client.create(id, provider, url, token)
         may_fail(client.create, f"{id}-wrong", provider, url, wrong)
         # A token where none belongs: in each field that takes text, and in the path.
-        may_fail(client.create, f"{id}-name", provider, url, token, display_name=wrong)
-        may_fail(client.create, f"{id}-url", provider, f"{url}/{wrong}", token)
+        may_fail(client.create, f"{id}-name", provider, url, token, display_name=text)
+        may_fail(client.create, f"{id}-url", provider, f"{url}/{text}", token)
         may_fail(client.create, f"{id}-user", provider, url.replace("://", f"://x:{wrong}@"), token)
         may_fail(client.create, f"{id}-query", provider, f"{url}?private_token={wrong}", token)
         may_fail(client.create, f"{id}-broken", provider, url, f"{wrong}\r\nX: y")
-        may_fail(client.create, wrong.lower(), provider, url, token)
+        may_fail(client.create, text.lower(), provider, url, token)
         may_fail(client.create, f"{id}-dead", provider, "http://127.0.0.1:1/gitlab", token)
         may_fail(client.create, f"{id}-faulty", provider, url.replace(forge.url, faulty.url), token)
-        may_fail(client.call, "GetConnection", requests.GetConnectionRequest(name=f"tenants/default/connections/{wrong}"))
+        missing = f"tenants/default/connections/{text}"
+        may_fail(client.call, "GetConnection", requests.GetConnectionRequest(name=missing))
         may_fail(client.call, "ListConnections", requests.ListConnectionsRequest(
             parent="tenants/default", filter=f'display_name = "{wrong}"'))
-        for question in ({"full_name": f"group/{wrong}"}, {"clone_url": f"https://x:{wrong}@host.test/a/b.git"}):
+        for question in ({"full_name": f"group/{text}"}, {"clone_url": f"https://x:{wrong}@host.test/a/b.git"}):
             may_fail(client.call, "LookupRepository", repositories.LookupRepositoryRequest(parent=name, **question))
         may_fail(client.call, "ListRepositories", repositories.ListRepositoriesRequest(parent=name, query=wrong))
         client.get(id)
@@ -111,24 +113,28 @@ def exercise(bench, server, forge, faulty, round_):
         client.stream(id)
         client.call("ListNamespaces", repositories.ListNamespacesRequest(parent=name))
         client.call("GetRepository", repositories.GetRepositoryRequest(name=page.repositories[0].name))
+        for query in ("", wrong):
+            client.call("ListRefs", repositories.ListRefsRequest(parent=page.repositories[0].name, query=query))
         client.call("VerifyConnection", requests.VerifyConnectionRequest(name=name))
-        replace = requests.ReplaceCredentialRequest(name=name)
-        replace.credential.personal_access_token.token = wrong
-        may_fail(client.call, "ReplaceCredential", replace)
-        replace.credential.personal_access_token.token = token
-        client.call("ReplaceCredential", replace)
+
+        def replace_by(new):
+            return requests.ReplaceCredentialRequest(name=name, credential=host.credential(new))
+
+        may_fail(client.call, "ReplaceCredential", replace_by(wrong))
+        client.call("ReplaceCredential", replace_by(token))
         change = requests.UpdateConnectionRequest(update_mask={"paths": ["labels"]})
         change.connection.name = name
-        change.connection.labels["team"] = wrong
+        change.connection.labels["team"] = text
         may_fail(client.call, "UpdateConnection", change)
         client.create(f"{id}-gone", provider, url, token)
         client.call("DeleteConnection", requests.DeleteConnectionRequest(name=f"{name}-gone"))
+    client.page("-", 20)
+    client.stream("-")
     # S22: a token in a header that nobody asked for.
     try:
         client.connections.GetConnection(
             requests.GetConnectionRequest(name="tenants/default/connections/none"), timeout=10,
-            metadata=[("authorization", f"Bearer {WRONG_GITLAB_TOKEN}"), ("x-private-token", WRONG_GITLAB_TOKEN),
-                      ("x-request-id", WRONG_GITLAB_TOKEN)])
+            metadata=[("authorization", f"Bearer {wrong}"), ("x-private-token", wrong), ("x-request-id", wrong)])
     except client.grpc.RpcError as error:
         refused = Refused(error)
         # What the caller sent as its request id comes back to it and nowhere else, if it comes back at all.
