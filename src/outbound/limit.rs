@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tower::retry::budget::TpsBudget;
 use tower::{Service, ServiceExt};
 use tracing::debug;
+use url::Url;
 
 use super::{Background, Body, Sending, TransportError, WallClock, deadline_of, pushback, retry};
 use crate::domain::base_url::Origin;
@@ -37,6 +39,8 @@ enum Key {
 /// The gates of one process.
 pub(super) struct Limits {
     gates: Mutex<HashMap<Key, Arc<Gate>>>,
+    /// Whether any provider told of a quota so far: most never do, and this is asked with every connection that is read.
+    told: Arc<AtomicBool>,
     wall_clock: WallClock,
 }
 
@@ -48,7 +52,7 @@ impl fmt::Debug for Limits {
 
 impl Limits {
     pub(super) fn new(wall_clock: WallClock) -> Self {
-        Self { gates: Mutex::default(), wall_clock }
+        Self { gates: Mutex::default(), told: Arc::default(), wall_clock }
     }
 
     /// The gates that a call of `account` to `origin` goes through. The first caller's `concurrency` holds
@@ -57,14 +61,19 @@ impl Limits {
         Gates {
             account: self.gate(Key::Account(origin.clone(), account.to_owned()), concurrency.max(1)),
             host: self.gate(Key::Host(origin.clone()), HOST_CONCURRENCY),
+            told: Arc::clone(&self.told),
             wall_clock: Arc::clone(&self.wall_clock),
         }
     }
 
-    /// What the provider at `origin` last said of the account's quota.
-    pub(super) fn last_told(&self, origin: &Origin, account: &str) -> Option<RateLimit> {
+    /// What the provider at the origin of `url` last said of the account's quota.
+    pub(super) fn last_told(&self, url: &str, account: &str) -> Option<RateLimit> {
+        if !self.told.load(Ordering::Relaxed) {
+            return None;
+        }
+        let origin = Origin::of(&Url::parse(url).ok()?);
         let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.get(&Key::Account(origin.clone(), account.to_owned()))?.told()
+        gates.get(&Key::Account(origin, account.to_owned()))?.told()
     }
 
     fn gate(&self, key: Key, permits: usize) -> Arc<Gate> {
@@ -131,6 +140,7 @@ impl Gate {
 pub(super) struct Gates {
     account: Arc<Gate>,
     host: Arc<Gate>,
+    told: Arc<AtomicBool>,
     wall_clock: WallClock,
 }
 
@@ -198,6 +208,7 @@ impl Gates {
         }
         if let Some(rate_limit) = said.rate_limit {
             self.account.tell(rate_limit);
+            self.told.store(true, Ordering::Relaxed);
             response.extensions_mut().insert(rate_limit);
         }
         for permit in permits {
@@ -254,12 +265,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use http::StatusCode;
     use tower::service_fn;
-    use url::Url;
 
     use super::super::Deadline;
     use super::*;
@@ -402,7 +412,7 @@ mod tests {
             let inner = service_fn(|_: Request<Bytes>| async { Ok::<_, TransportError>(response(200, &[])) });
             gates.send(inner, request).await.map(|_| ())
         };
-        assert_eq!(limits.last_told(&origin("git.test"), "a"), None);
+        assert_eq!(limits.last_told("https://git.test", "a"), None);
         assert_eq!(send(&gates, 60, quota("61")).await, Ok(200));
         assert_eq!(background().await, Ok(()));
         assert_eq!(send(&gates, 60, quota("60")).await, Ok(200));
@@ -410,9 +420,9 @@ mod tests {
         assert_eq!(background().await, Err(TransportError::RateLimited { after }));
         assert_eq!(send(&gates, 60, quota("500")).await, Ok(200));
         assert_eq!(background().await, Ok(()));
-        let told = limits.last_told(&origin("git.test"), "a").expect("told");
+        let told = limits.last_told("https://git.test", "a").expect("told");
         assert_eq!((told.limit, told.remaining), (600, 500));
-        assert_eq!(limits.last_told(&origin("git.test"), "b"), None);
+        assert_eq!(limits.last_told("https://git.test", "b"), None);
     }
 
     #[tokio::test]

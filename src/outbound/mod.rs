@@ -268,8 +268,8 @@ impl Outbound {
 
     /// What the provider at the origin of `url` last said of the account's quota, if this process called it since.
     #[must_use]
-    pub fn rate_limit(&self, url: &Url, account: &str) -> Option<RateLimit> {
-        self.limits.last_told(&Origin::of(url), account)
+    pub fn rate_limit(&self, url: &str, account: &str) -> Option<RateLimit> {
+        self.limits.last_told(url, account)
     }
 
     /// Takes the steps DNS, CONNECT and TLS by themselves, for a report that names the failing one.

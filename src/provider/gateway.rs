@@ -102,7 +102,7 @@ impl Gateway {
 
     /// What `provider` at `api_url` last said of the account's quota, if this process called it since.
     #[must_use]
-    pub fn rate_limit(&self, provider: &str, api_url: &Url, account: &str) -> Option<RateLimit> {
+    pub fn rate_limit(&self, provider: &str, api_url: &str, account: &str) -> Option<RateLimit> {
         let about = self.providers.find(provider)?.about();
         self.outbound.rate_limit(api_url, &counted_under(about, account))
     }

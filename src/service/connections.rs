@@ -73,9 +73,8 @@ impl Connections {
 
     /// The connection with what its provider said of the quota since the connection was verified, if it did.
     fn with_quota(&self, mut shown: Connection) -> Connection {
-        if let Ok(api_url) = parse_stored_url(&shown.effective_api_url)
-            && let Some(told) =
-                self.0.gateway.rate_limit(shown.provider.as_str(), &api_url, account_of(&shown.credential))
+        let (provider, api_url) = (shown.provider.as_str(), &shown.effective_api_url);
+        if let Some(told) = self.0.gateway.rate_limit(provider, api_url, account_of(&shown.credential))
             && shown.rate_limit.is_none_or(|stored| stored.observe_time < told.observe_time)
         {
             shown.rate_limit = Some(told);

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::error::{CredentialOrigin, Error};
 use super::page_token::{self, Binding as TokenBinding};
@@ -285,7 +287,7 @@ impl Repositories {
             move |at| {
                 let step = api.until(until.min(Instant::now() + STREAM_STEP));
                 let (core, list) = (core.clone(), walked.clone());
-                async move { page_of(&core, id, &step, &list, at.as_ref()).await }
+                beside(async move { page_of(&core, id, &step, &list, at.as_ref()).await })
             },
         );
         let (mut seen, mut total, mut warned) = (0_u64, None, false);
@@ -478,6 +480,23 @@ where
         at = next;
     }
     Ok(walked)
+}
+
+/// Runs a call on a task of its own, so that the pages of one listing are read on all processors. The task ends with
+/// the future that waits for it.
+fn beside<T: Send + 'static>(
+    call: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
+) -> impl Future<Output = Result<T, ProviderError>> + Send {
+    let mut task = JoinSet::new();
+    task.spawn(call.in_current_span());
+    async move {
+        match task.join_next().await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Only the end of the process takes a task from its owner.
+            Some(Err(_)) | None => Err(ProviderError::garbled("the call was broken off")),
+        }
+    }
 }
 
 /// Looks the driver up again: a stream outlives the borrow of the one it was made with.

@@ -75,7 +75,7 @@ const REMEMBERED: usize = 20_000;
 pub(crate) struct ForgeConfig {
     /// The address to bind; port 0 picks a free one.
     pub(crate) listen: SocketAddr,
-    /// Waited before each answer, and counted as in flight.
+    /// From a request to its answer, at least; counted as in flight.
     pub(crate) latency: Duration,
     /// Serve TLS with a leaf certificate signed by a CA made for this forge.
     pub(crate) tls: bool,
@@ -422,14 +422,17 @@ impl Shared {
             };
             (control.latency, scripted, rule)
         };
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
-        }
-        match (scripted, rule) {
+        // What it takes to make the answer is a part of the latency, as it is of a real one.
+        let ready_at = tokio::time::Instant::now() + latency;
+        let answer = match (scripted, rule) {
             (Some(reply), _) => Answer::Reply(reply),
             (None, Some((index, fault))) => fault::apply(self, index, &fault, &seen),
             (None, None) => Answer::Reply(self.truth(&seen)),
+        };
+        if !latency.is_zero() {
+            tokio::time::sleep_until(ready_at).await;
         }
+        answer
     }
 
     /// What the real host would say.
