@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::domain::credential::looks_like_token;
+use crate::domain::credential::{Capability, looks_like_token};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::verification::{Check, CheckResult};
@@ -208,6 +209,59 @@ fn status(error: &ProviderError) -> Option<u16> {
         ProviderError::NotFound => Some(404),
         ProviderError::RateLimited { .. } => Some(429),
         _ => None,
+    }
+}
+
+/// The user that a good answer tells of, whose id is the member `id`. The answer by itself proves nothing: it must name
+/// one (AC-18).
+///
+/// # Errors
+///
+/// [`nobody`] if it names none, `Failed` for an answer of another shape.
+pub(crate) fn named_user<T: DeserializeOwned>(answer: &Answer, id: &str) -> Result<T, ProviderError> {
+    let value: serde_json::Value = answer.json()?;
+    if value.is_null() || value.get(id).is_some_and(serde_json::Value::is_null) {
+        return Err(nobody());
+    }
+    serde_json::from_value(value).map_err(|_| ProviderError::Failed {
+        problem: "its answer about the token's user is not the one that it documents",
+        status: Some(200),
+    })
+}
+
+/// The refusal that a good answer amounts to behind which nobody stands.
+pub(crate) const fn nobody() -> ProviderError {
+    ProviderError::CredentialRejected { cause: RejectionCause::Unknown, status: 200 }
+}
+
+/// Notes that the token lacks the missing scopes of `found`; `needs` says which capability needs which. A token that is
+/// good for nothing that is wanted is of no use.
+pub(crate) fn lacks_scopes(found: &mut Inspection, needs: &[String], is_useless: bool) {
+    let message = format!("the token lacks scopes: {}", needs.join("; "));
+    let remedy =
+        format!("Make a token that has {} too, and replace this one.", found.missing_scopes.join(", "));
+    let reason = "CREDENTIAL_SCOPE_MISSING";
+    found.checks.push(if is_useless {
+        found.failure = Some(ProviderError::ScopeMissing { scopes: found.missing_scopes.clone() });
+        CheckResult::fail(Check::Scopes, reason, message, remedy)
+    } else {
+        CheckResult::warn(Check::Scopes, reason, message, remedy)
+    });
+}
+
+/// The check of webhooks where a repository was asked; `forbidden` is what a refused role means at the provider.
+pub(crate) fn webhooks_checked(
+    hooks: Result<Capability, ProviderError>,
+    is_wanted: bool,
+    forbidden: impl FnOnce() -> CheckResult,
+) -> CheckResult {
+    let check = Check::Webhooks;
+    match hooks {
+        Ok(Capability::Yes) => CheckResult::pass(check, "webhooks can be managed where the role allows it"),
+        Ok(_) => CheckResult::skipped(check, "no repository tells whether webhooks can be managed"),
+        Err(_) if !is_wanted => CheckResult::skipped(check, "webhooks cannot be managed, and need not"),
+        Err(ProviderError::Forbidden) => forbidden(),
+        Err(error) => warned(check, &error),
     }
 }
 

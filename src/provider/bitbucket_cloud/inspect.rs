@@ -7,7 +7,7 @@ use super::rows::{RepositoryRow, UserRow};
 use crate::domain::credential::{Capabilities, Capability, CapabilityType};
 use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
-use crate::provider::inspection::{failed, skip_rest, warned};
+use crate::provider::inspection::{failed, lacks_scopes, skip_rest, warned, webhooks_checked};
 use crate::provider::{Inspection, ProviderError};
 
 const TOKEN_REMEDY: &str = "Bitbucket says no more than that it refuses the token. Check that an API token goes with the \
@@ -234,17 +234,7 @@ fn scopes(found: &mut Inspection, api: &Api, granted: Option<Vec<String>>, wante
         .iter()
         .map(|(capability, scopes)| format!("{} needs {}", capability.as_str(), scopes.join(", ")))
         .collect();
-    let message = format!("the token lacks scopes: {}", needs.join("; "));
-    // The scopes of a token cannot be changed later.
-    let remedy =
-        format!("Make a token that has {} too, and replace this one.", found.missing_scopes.join(", "));
-    let reason = "CREDENTIAL_SCOPE_MISSING";
-    if lacking.len() == wanted.len() {
-        found.failure = Some(ProviderError::ScopeMissing { scopes: found.missing_scopes.clone() });
-        found.checks.push(CheckResult::fail(check, reason, message, remedy));
-    } else {
-        found.checks.push(CheckResult::warn(check, reason, message, remedy));
-    }
+    lacks_scopes(found, &needs, lacking.len() == wanted.len());
 }
 
 fn list_check(
@@ -292,19 +282,14 @@ fn webhook_check(
     hooks: Result<Capability, ProviderError>,
     wanted: &[CapabilityType],
 ) {
-    let check = Check::Webhooks;
     let is_wanted = wanted.contains(&CapabilityType::ManageWebhooks);
-    found.checks.push(match hooks {
-        Ok(Capability::Yes) => CheckResult::pass(check, "webhooks can be managed where the role allows it"),
-        Ok(_) => CheckResult::skipped(check, "no repository tells whether webhooks can be managed"),
-        Err(_) if !is_wanted => CheckResult::skipped(check, "webhooks cannot be managed, and need not"),
-        Err(ProviderError::Forbidden) => CheckResult::warn(
-            check,
+    found.checks.push(webhooks_checked(hooks, is_wanted, || {
+        CheckResult::warn(
+            Check::Webhooks,
             "WEBHOOK_PERMISSION_MISSING",
             "the token may not manage the webhooks of the repositories that were asked for",
             "Give the token's user the role admin on the repositories, or set up webhooks by hand.",
         )
-        .with_status(403),
-        Err(error) => warned(check, &error),
-    });
+        .with_status(403)
+    }));
 }

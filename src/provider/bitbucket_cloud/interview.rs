@@ -7,7 +7,7 @@ use super::refusal::{accepted, credential_type, granted};
 use super::rows::{self, AccessRow, Envelope, REPOSITORY_FIELDS, RepositoryRow, UserRow};
 use crate::domain::credential::{Account, CapabilityType, CredentialForm};
 use crate::provider::api::{Answer, Api, Call};
-use crate::provider::inspection::Heard;
+use crate::provider::inspection::{Heard, named_user};
 use crate::provider::{Inspection, ProviderError, RejectionCause};
 
 /// In how many workspaces repositories are looked for: the first one may be empty, or closed to this user.
@@ -179,21 +179,12 @@ pub(super) enum User {
 
 /// A good answer alone proves nothing: it must name a user.
 fn user_of(answer: &Answer) -> User {
-    let rejected = |cause| User::Refused(ProviderError::CredentialRejected { cause, status: 200 });
-    let value: serde_json::Value = match answer.json() {
-        Ok(value) => value,
+    let row: UserRow = match named_user(answer, "uuid") {
+        Ok(row) => row,
         Err(error) => return User::Refused(error),
     };
-    if value.is_null() || value.get("uuid").is_some_and(serde_json::Value::is_null) {
-        return rejected(RejectionCause::Unknown);
-    }
-    let Ok(row) = serde_json::from_value::<UserRow>(value) else {
-        return User::Refused(ProviderError::Failed {
-            problem: "its answer about the token's user is not the one that it documents",
-            status: Some(200),
-        });
-    };
-    if row.is_blocked() { rejected(RejectionCause::Blocked) } else { User::Named(row.account()) }
+    let blocked = ProviderError::CredentialRejected { cause: RejectionCause::Blocked, status: 200 };
+    if row.is_blocked() { User::Refused(blocked) } else { User::Named(row.account()) }
 }
 
 /// Something that a token must be allowed, by the name of the scope in each of the two families.

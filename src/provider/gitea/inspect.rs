@@ -10,7 +10,7 @@ use super::{READ_REPOSITORY, WRITE_REPOSITORY};
 use crate::domain::credential::{Capabilities, Capability, CapabilityType};
 use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
-use crate::provider::inspection::{clean, failed, release, skip_rest, warned, warned_of_links};
+use crate::provider::inspection::{clean, failed, lacks_scopes, release, skip_rest, warned, warned_of_links};
 use crate::provider::{Inspection, ProviderError};
 
 /// The lowest version of Gitea: its tokens have the scopes of today.
@@ -290,16 +290,7 @@ fn scopes(found: &mut Inspection, granted: &Granted, wanted: &[CapabilityType]) 
         .iter()
         .map(|capability| format!("{} needs {}", capability.as_str(), needed(*capability)))
         .collect();
-    let message = format!("the token lacks scopes: {}", needs.join("; "));
-    let remedy =
-        format!("Make a token that has {} too, and replace this one.", found.missing_scopes.join(", "));
-    let reason = "CREDENTIAL_SCOPE_MISSING";
-    if lacking.len() == wanted.len() {
-        found.failure = Some(ProviderError::ScopeMissing { scopes: found.missing_scopes.clone() });
-        found.checks.push(CheckResult::fail(check, reason, message, remedy));
-    } else {
-        found.checks.push(CheckResult::warn(check, reason, message, remedy));
-    }
+    lacks_scopes(found, &needs, lacking.len() == wanted.len());
 }
 
 fn list_check(

@@ -5,8 +5,8 @@ use super::rows::{self, RepositoryRow, TokenRow, UserRow, VersionRow};
 use super::{READ_REPOSITORY, READ_USER};
 use crate::domain::credential::{Account, Capability};
 use crate::provider::api::{Answer, Api, Call};
-use crate::provider::inspection::{Heard, is_scope};
-use crate::provider::{Inspection, ProviderError, RejectionCause};
+use crate::provider::inspection::{Heard, is_scope, named_user, nobody};
+use crate::provider::{Inspection, ProviderError};
 
 /// Most scopes that are taken over; there are about 20.
 const MAX_SCOPES: usize = 64;
@@ -167,22 +167,12 @@ pub(super) enum User {
 
 /// A good answer alone proves nothing: it must name a user.
 fn user_of(answer: &Answer) -> User {
-    let nobody = ProviderError::CredentialRejected { cause: RejectionCause::Unknown, status: 200 };
-    let value: serde_json::Value = match answer.json() {
-        Ok(value) => value,
+    let row: UserRow = match named_user(answer, "id") {
+        Ok(row) => row,
         Err(error) => return User::Refused(error),
     };
-    if value.is_null() || value.get("id").is_some_and(serde_json::Value::is_null) {
-        return User::Refused(nobody);
-    }
-    let Ok(row) = serde_json::from_value::<UserRow>(value) else {
-        return User::Refused(ProviderError::Failed {
-            problem: "its answer about the token's user is not the one that it documents",
-            status: Some(200),
-        });
-    };
     let account = row.account();
-    if account.login.is_empty() { User::Refused(nobody) } else { User::Named(account) }
+    if account.login.is_empty() { User::Refused(nobody()) } else { User::Named(account) }
 }
 
 /// What is known of the scopes of a token.

@@ -14,8 +14,10 @@ use crate::domain::repository::Permission;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
-use crate::provider::inspection::{Heard, clean, failed, release, skip_rest, warned, warned_of_links};
-use crate::provider::{Inspection, ProviderError, RejectionCause, paging};
+use crate::provider::inspection::{
+    Heard, clean, failed, named_user, nobody, release, skip_rest, warned, warned_of_links, webhooks_checked,
+};
+use crate::provider::{Inspection, ProviderError, paging};
 
 /// What one of the small answers may have at most, in bytes; a name of a megabyte is cut, not refused.
 const SMALL: usize = 2 * 1_024 * 1_024;
@@ -219,22 +221,12 @@ enum User {
 
 /// A good answer alone proves nothing: it must name a user.
 fn user_of(answer: &Answer) -> User {
-    let nobody = ProviderError::CredentialRejected { cause: RejectionCause::Unknown, status: 200 };
-    let value: serde_json::Value = match answer.json() {
-        Ok(value) => value,
+    let row: UserRow = match named_user(answer, "id") {
+        Ok(row) => row,
         Err(error) => return User::Refused(error),
     };
-    if value.is_null() || value.get("id").is_some_and(serde_json::Value::is_null) {
-        return User::Refused(nobody);
-    }
-    let Ok(row) = serde_json::from_value::<UserRow>(value) else {
-        return User::Refused(ProviderError::Failed {
-            problem: "its answer about the token's user is not the one that it documents",
-            status: Some(200),
-        });
-    };
     let account = row.account();
-    if account.login.is_empty() { User::Refused(nobody) } else { User::Named(account) }
+    if account.login.is_empty() { User::Refused(nobody()) } else { User::Named(account) }
 }
 
 fn with_status(result: CheckResult, heard: &Heard) -> CheckResult {
@@ -489,21 +481,16 @@ fn webhook_check(
     hooks: Result<Capability, ProviderError>,
     wanted: &[CapabilityType],
 ) {
-    let check = Check::Webhooks;
     let is_wanted = wanted.contains(&CapabilityType::ManageWebhooks);
-    found.checks.push(match hooks {
-        Ok(Capability::Yes) => CheckResult::pass(check, "webhooks can be managed where the role allows it"),
-        Ok(_) => CheckResult::skipped(check, "no repository tells whether webhooks can be managed"),
-        Err(_) if !is_wanted => CheckResult::skipped(check, "webhooks cannot be managed, and need not"),
-        Err(ProviderError::Forbidden) => CheckResult::warn(
-            check,
+    found.checks.push(webhooks_checked(hooks, is_wanted, || {
+        CheckResult::warn(
+            Check::Webhooks,
             "WEBHOOK_PERMISSION_MISSING",
             "the token's user administers no repository that was asked for",
             "Give the token's user the role Admin, or set up webhooks by hand.",
         )
-        .with_status(404),
-        Err(error) => warned(check, &error),
-    });
+        .with_status(404)
+    }));
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use super::rows::{self, ProjectRow, TokenRow, UserRow, VersionRow};
 use crate::domain::credential::{Account, Capabilities, Capability, CapabilityType, ExpireTimeSource};
 use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
-use crate::provider::inspection::{Heard, clean, failed, release, skip_rest, warned, warned_of_links};
+use crate::provider::inspection::{
+    Heard, clean, failed, lacks_scopes, release, skip_rest, warned, warned_of_links, webhooks_checked,
+};
 use crate::provider::links::host;
 use crate::provider::{Inspection, ProviderError, paging};
 
@@ -281,16 +283,7 @@ fn scopes(found: &mut Inspection, details: &Details, wanted: &[CapabilityType]) 
         .iter()
         .map(|capability| format!("{} needs {}", capability.as_str(), sufficient(*capability).join(" or ")))
         .collect();
-    let message = format!("the token lacks scopes: {}", needs.join("; "));
-    let remedy =
-        format!("Make a token that has {} too, and replace this one.", found.missing_scopes.join(", "));
-    let reason = "CREDENTIAL_SCOPE_MISSING";
-    if lacking.len() == wanted.len() {
-        found.failure = Some(ProviderError::ScopeMissing { scopes: found.missing_scopes.clone() });
-        found.checks.push(CheckResult::fail(check, reason, message, remedy));
-    } else {
-        found.checks.push(CheckResult::warn(check, reason, message, remedy));
-    }
+    lacks_scopes(found, &needs, lacking.len() == wanted.len());
 }
 
 fn list_check(
@@ -349,24 +342,19 @@ fn webhook_check(
     hooks: Result<Capability, ProviderError>,
     wanted: &[CapabilityType],
 ) {
-    let check = Check::Webhooks;
     let is_wanted = wanted.contains(&CapabilityType::ManageWebhooks);
-    found.checks.push(match hooks {
-        Ok(Capability::Yes) => CheckResult::pass(check, "webhooks can be managed where the role allows it"),
-        Ok(_) => CheckResult::skipped(check, "no project tells whether webhooks can be managed"),
-        Err(_) if !is_wanted => CheckResult::skipped(check, "webhooks cannot be managed, and need not"),
-        Err(ProviderError::Forbidden) => {
-            found.capabilities.manage_webhooks = Capability::No;
-            CheckResult::warn(
-                check,
-                "WEBHOOK_PERMISSION_MISSING",
-                "the token's user is Maintainer of no project that was asked for",
-                "Give the token's user the role Maintainer, or set up webhooks by hand.",
-            )
-            .with_status(403)
-        }
-        Err(error) => warned(check, &error),
-    });
+    if is_wanted && hooks == Err(ProviderError::Forbidden) {
+        found.capabilities.manage_webhooks = Capability::No;
+    }
+    found.checks.push(webhooks_checked(hooks, is_wanted, || {
+        CheckResult::warn(
+            Check::Webhooks,
+            "WEBHOOK_PERMISSION_MISSING",
+            "the token's user is Maintainer of no project that was asked for",
+            "Give the token's user the role Maintainer, or set up webhooks by hand.",
+        )
+        .with_status(403)
+    }));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::rows::{OauthRow, TokenRow, UserRow};
 use crate::domain::credential::{Account, Capability};
 use crate::domain::timestamp::Timestamp;
 use crate::provider::api::{Answer, Api, Call};
-use crate::provider::inspection::{Heard, is_scope};
+use crate::provider::inspection::{Heard, is_scope, named_user, nobody};
 use crate::provider::{Inspection, ProviderError, RejectionCause};
 
 /// Most scopes that are taken over; GitLab has about 20.
@@ -200,19 +200,9 @@ fn sane(scopes: Vec<String>) -> Vec<String> {
 
 /// A good answer alone proves nothing: it must name a user.
 fn user_of(answer: &Answer) -> User {
-    let nobody = ProviderError::CredentialRejected { cause: RejectionCause::Unknown, status: 200 };
-    let value: serde_json::Value = match answer.json() {
-        Ok(value) => value,
+    let row: UserRow = match named_user(answer, "id") {
+        Ok(row) => row,
         Err(error) => return User::Refused(error),
-    };
-    if value.is_null() || value.get("id").is_some_and(serde_json::Value::is_null) {
-        return User::Refused(nobody);
-    }
-    let Ok(row) = serde_json::from_value::<UserRow>(value) else {
-        return User::Refused(ProviderError::Failed {
-            problem: "its answer about the token's user is not the one that it documents",
-            status: Some(200),
-        });
     };
     if row.is_blocked() {
         return User::Refused(ProviderError::CredentialRejected {
@@ -221,7 +211,7 @@ fn user_of(answer: &Answer) -> User {
         });
     }
     let account = row.account();
-    if account.login.is_empty() { User::Refused(nobody) } else { User::Named(account) }
+    if account.login.is_empty() { User::Refused(nobody()) } else { User::Named(account) }
 }
 
 #[cfg(test)]
