@@ -393,10 +393,18 @@ struct Extent {
 impl Extent {
     fn new(page: &PageRequest, deadline: Instant) -> Self {
         let size = page_size(page.size);
-        let now = Instant::now();
-        let half_time = now + deadline.saturating_duration_since(now) / 2;
-        Self { room: size, page_size: size, half_time }
+        Self { room: size, page_size: size, half_time: half_time(deadline) }
     }
+
+    /// The same for a part of the page that has to be there by `deadline`.
+    fn within(self, deadline: Instant) -> Self {
+        Self { half_time: self.half_time.min(half_time(deadline)), ..self }
+    }
+}
+
+fn half_time(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
 }
 
 /// The wanted repositories of one connection, from `at` on.

@@ -47,7 +47,7 @@ impl Repositories {
             let at = resumed.take().unwrap_or_else(|| Position::first(extent.page_size));
             let deadline = share(context.deadline, queue.left());
             let walked = match self.0.reach(&connection, deadline).await {
-                Ok(reach) => section(&reach, wanted.clone(), at, extent).await,
+                Ok(reach) => section(&reach, wanted.clone(), at, extent.within(deadline)).await,
                 Err(error) => Err(error),
             };
             let next = match walked {

@@ -123,6 +123,35 @@ async fn a_slow_provider_holds_the_others_no_longer_than_its_share() {
 }
 
 #[tokio::test]
+async fn a_long_look_at_a_connection_that_answers_makes_it_not_unreachable() {
+    let (forge, app) = started().await;
+    let side = sides(&forge).into_iter().find(|side| side.provider == "gitea").expect("a side");
+    for display_name in ["one", "two", "three"] {
+        app.create(side.connection(display_name)).await.expect("created");
+    }
+    // Each look at all rows takes longer than one connection's share of the deadline, for no row passes the filter.
+    forge.set_latency(Duration::from_millis(120));
+    let (mut unreachable, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let mut request = Request::new(v1::ListRepositoriesRequest {
+            page_size: 2,
+            namespace: "nobody".into(),
+            page_token,
+            ..everything()
+        });
+        request.set_timeout(Duration::from_secs(4));
+        let page = app.repositories().list_repositories(request).await.expect("a page").into_inner();
+        assert!(page.repositories.is_empty());
+        unreachable.extend(page.unreachable);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(unreachable, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_connection_that_goes_away_between_two_pages_is_left_out() {
     let (forge, app) = started().await;
     let side = &sides(&forge)[0];
