@@ -40,7 +40,11 @@ struct Setup {
 
 impl Setup {
     async fn new(gitlab: GitlabConfig) -> Self {
-        let forge = Forge::start(ForgeConfig { gitlab, ..ForgeConfig::default() }).await.expect("a forge");
+        Self::of(ForgeConfig { gitlab, ..ForgeConfig::default() }).await
+    }
+
+    async fn of(config: ForgeConfig) -> Self {
+        let forge = Forge::start(config).await.expect("a forge");
         let rule = AllowRule::parse(forge.origin()).expect("a rule");
         let outbound = Outbound::new(OutboundConfig { allow: vec![rule], ..OutboundConfig::default() });
         Self { forge, outbound: outbound.expect("a way out") }
@@ -739,6 +743,44 @@ async fn a_proxy_that_decodes_slashes_is_got_around() {
 }
 
 // --- refs ---
+
+#[tokio::test]
+async fn ac_62_a_search_with_more_than_one_page_finds_all_in_every_version() {
+    for version in ["18.1.0-ee", "19.0.0-ee"] {
+        let gitlab = GitlabConfig { version: version.to_owned(), ..GitlabConfig::default() };
+        let setup =
+            Setup::of(ForgeConfig { gitlab, branches: 350, tags: 250, ..ForgeConfig::default() }).await;
+        let id = setup.rows(&list(Walk::Chain)).await.expect("rows")[0].provider_id.clone();
+        let api = setup.api(tokens::GOOD);
+        for (kind, query, count, calls) in [
+            (RefKind::Branch, "Feature", 347, 4),
+            (RefKind::Branch, "hotfix", 1, 1),
+            (RefKind::Tag, "v1.0", 250, 3),
+            (RefKind::Branch, "nothing", 0, 1),
+        ] {
+            let wanted = RefList { kind, query: query.to_owned(), page_size: 7 };
+            setup.forge.forget_requests();
+            let (mut found, mut at) = (BTreeSet::new(), None);
+            loop {
+                let page = setup.driver().refs(&api, &id, &wanted, at.as_ref()).await.expect("a page");
+                for row in page.items.into_iter().filter(|row| wanted.keeps(row)) {
+                    assert!(found.insert(row.name.clone()), "{version} {query}: {} twice", row.name);
+                }
+                at = page.next.into_iter().next();
+                if at.is_none() {
+                    break;
+                }
+            }
+            assert_eq!((found.len(), setup.forge.requests().len()), (count, calls), "{version} {query}");
+        }
+        for bad in ["", "a", "a:", "p:2:100"] {
+            let foreign = Cursor(bad.to_owned());
+            let wanted = RefList { kind: RefKind::Branch, query: String::new(), page_size: 7 };
+            let outcome = setup.driver().refs(&api, &id, &wanted, Some(&foreign)).await;
+            assert!(matches!(outcome, Err(ProviderError::Failed { .. })), "{bad}");
+        }
+    }
+}
 
 #[tokio::test]
 async fn a_tag_that_went_away_ends_the_listing_that_stood_there() {
