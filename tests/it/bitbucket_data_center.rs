@@ -346,6 +346,28 @@ async fn ac_19_a_401_for_a_right_is_told_from_one_for_the_token() {
 }
 
 #[tokio::test]
+async fn ac_19_a_check_reads_a_401_as_the_listing_does() {
+    let setup = Setup::small().await;
+    let denied = r#"{"errors":[{"exceptionName":"com.atlassian.bitbucket.AuthorisationException"}]}"#;
+    for _ in 0..2 {
+        setup.forge.respond_once("GET", &format!("{API}/repos"), 401, &[JSON], denied);
+    }
+    let found = setup.inspect(tokens::GOOD).await;
+    assert!(matches!(found.failure, Some(ProviderError::ScopeMissing { .. })), "{:?}", found.failure);
+    assert_eq!(found.capabilities.list_repositories, Capability::No);
+    assert_eq!(found.account.expect("an account").login, "casey");
+    // Something that drops the token on the way to the listings alone leaves nothing to list.
+    for _ in 0..2 {
+        let empty = r#"{"values":[],"isLastPage":true}"#;
+        setup.forge.respond_once("GET", &format!("{API}/repos"), 200, &[JSON], empty);
+    }
+    let found = setup.inspect(tokens::GOOD).await;
+    assert_eq!(found.failure, Some(rejected(RejectionCause::Unknown, 200)));
+    assert_eq!(found.capabilities.list_repositories, Capability::Unknown);
+    setup.forge.assert_no_leftovers();
+}
+
+#[tokio::test]
 async fn every_kind_of_token_tells_its_user() {
     let setup = Setup::small().await;
     for (token, id, login, shown, bot) in [

@@ -73,8 +73,7 @@ pub(super) async fn inspect(api: &Api, wanted: &[CapabilityType]) -> Inspection 
             .with_duration(heard.properties.took),
     );
     identity(&mut found, api, &user, id).await;
-    let readable = heard.readable.accepted().and_then(|answer| rows(&answer));
-    let administered = heard.administered.accepted().and_then(|answer| rows(&answer));
+    let (readable, administered) = (probe(&heard.readable), probe(&heard.administered));
     found.capabilities = capabilities(&readable, &administered);
     scopes(&mut found, wanted);
     list_check(&mut found, api, &heard, readable, wanted);
@@ -87,8 +86,17 @@ fn one_repository<'a>(api: &'a Api, permission: &str) -> Call<'a> {
     call.query("limit", "1").limit(SMALL)
 }
 
-fn rows(answer: &Answer) -> Result<Vec<RepositoryRow>, ProviderError> {
-    answer.json::<PageRow<RepositoryRow>>().map(|page| page.values)
+type Probe = Result<Vec<RepositoryRow>, ProviderError>;
+
+/// What a listing shows to a token whose user is known, read as [`wire::read`] reads it: a stranger is shown nothing,
+/// and words that fit a stranger and a missing right alike are about the right.
+fn probe(heard: &Heard) -> Probe {
+    if heard.answer.as_ref().is_ok_and(wire::is_unclear) {
+        return Err(ProviderError::Forbidden);
+    }
+    let answer = heard.accepted()?;
+    let page = answer.json::<PageRow<RepositoryRow>>()?;
+    user_of(&answer).map(|_| page.values).ok_or_else(nobody)
 }
 
 impl Interview {
@@ -217,8 +225,6 @@ async fn account(api: &Api, user: &str) -> Result<Option<Account>, ProviderError
         Err(error) => Err(error),
     }
 }
-
-type Probe = Result<Vec<RepositoryRow>, ProviderError>;
 
 /// What the two listings show. Without any repository they show nothing.
 fn capabilities(readable: &Probe, administered: &Probe) -> Capabilities {

@@ -139,7 +139,7 @@ const IN_FRONT: &str = "something in front of it answered in its place";
 
 /// Whether a 401 speaks neither of the token nor of a user: a stranger and a user without the right get the same
 /// words.
-fn is_unclear(answer: &Answer) -> bool {
+pub(super) fn is_unclear(answer: &Answer) -> bool {
     user_of(answer).is_none() && error_of(answer).is_some_and(|error| error.is("AuthorisationException"))
 }
 
