@@ -16,11 +16,9 @@ mod rows;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
-use zeroize::Zeroizing;
+use http::HeaderMap;
 
-use super::api::Api;
+use super::api::{Api, authorize_with};
 use super::credential::is_jwt;
 use super::{
     About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
@@ -122,12 +120,7 @@ impl Provider for Gitea {
     fn authorize(&self, credential: &Credential, headers: &mut HeaderMap) {
         let token = credential.token.expose();
         let scheme = if is_jwt(token) { "Bearer" } else { "token" };
-        let text = Zeroizing::new(format!("{scheme} {token}"));
-        // A token is visible ASCII, so this cannot fail; without a header the call is answered with a 401.
-        if let Ok(mut value) = HeaderValue::from_str(&text) {
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        authorize_with(scheme, token, headers);
     }
 
     async fn inspect(&self, api: &Api, wanted: &[CapabilityType]) -> Inspection {
@@ -173,6 +166,8 @@ impl Provider for Gitea {
 
 #[cfg(test)]
 mod tests {
+    use http::header::AUTHORIZATION;
+
     use super::*;
     use crate::domain::credential::{ResourceType, Secret};
 

@@ -12,6 +12,9 @@ use crate::provider::{ProviderError, RefList};
 
 /// The most rows that are asked for in one page; most servers give 50.
 const LARGEST_PAGE: u64 = 100;
+/// The fewest. Branches whose commit is gone are left out of their page: a page of one row could be empty long before
+/// the end, and an empty page ends the listing, whatever the total says.
+const SMALLEST_PAGE: u64 = 10;
 
 /// Where a listing goes on; the text of a cursor: `p:{page}:{size}:{last name}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +54,11 @@ pub(super) async fn refs(
         Some(at) => Position::parse(&at.0)
             .ok_or(const { ProviderError::garbled("the cursor is none of this listing") })?,
         None => {
-            let size = (list.page_size as u64).clamp(1, LARGEST_PAGE);
+            let size = match searched(list) {
+                // A search that is left to the rows has to look at many of them.
+                None if !list.query.is_empty() => LARGEST_PAGE,
+                _ => (list.page_size as u64).clamp(SMALLEST_PAGE, LARGEST_PAGE),
+            };
             Position { page: 1, size, after: String::new() }
         }
     };

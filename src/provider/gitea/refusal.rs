@@ -90,13 +90,16 @@ fn required(message: &str) -> Vec<String> {
     list.map_or_else(Vec::new, |(list, _)| scopes(list))
 }
 
-/// The scopes of the token itself, if the answer is a refusal that tells them, as Gitea's do since 1.23.
+/// The scopes of the token itself, if the answer is a refusal that tells them, as Gitea's do since 1.23. A list of
+/// another form tells nothing: what of it were read would make the rest look missing.
 pub(super) fn told_scopes(answer: &Answer) -> Option<Vec<String>> {
     let message = body(answer)?.message;
     if answer.status != StatusCode::FORBIDDEN || !message.starts_with(LACKS_SCOPE) {
         return None;
     }
-    message.split_once("token scope=").map(|(_, list)| scopes(list))
+    let (_, list) = message.split_once("token scope=")?;
+    let is_read = list.split([',', ' ']).all(|word| word.is_empty() || is_scope(word));
+    is_read.then(|| scopes(list))
 }
 
 fn scopes(list: &str) -> Vec<String> {
@@ -248,6 +251,10 @@ mod tests {
         let none =
             "token does not have at least one of required scope(s), required=[read:user], token scope=";
         assert_eq!(told(none), Some(Vec::new()));
+        for odd in ["[read:user write:repository]", "read:user, \"write:repository\"", "read:user; all"] {
+            let odd = format!("{LACKS_SCOPE}, required=[read:user], token scope={odd}");
+            assert_eq!((message(&odd), told(&odd)), (scope_missing("read:user"), None), "{odd}");
+        }
         assert_eq!(
             message("token scope is limited to public repos"),
             ProviderError::ScopeMissing { scopes: Vec::new() }

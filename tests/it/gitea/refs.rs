@@ -36,8 +36,14 @@ async fn pages_that_are_cut_are_read_to_the_end() {
 
 #[tokio::test]
 async fn a_branch_whose_commit_is_gone_shortens_its_page_and_no_other() {
-    for (lost, page_size) in [("feature/00001", 10), ("feature/00001", 30), ("main", 10), ("release/2.0", 29)]
-    {
+    for (lost, page_size) in [
+        ("Hotfix/Login", 1),
+        ("feature/00001", 1),
+        ("feature/00001", 10),
+        ("feature/00001", 30),
+        ("main", 10),
+        ("release/2.0", 29),
+    ] {
         let config = GiteaConfig { lost_branch: Some(lost.to_owned()), ..GiteaConfig::default() };
         let drive = started(config).await;
         let id = first_id(&drive).await;
