@@ -269,12 +269,12 @@ pub(super) fn wanted(required: &[CapabilityType]) -> &[CapabilityType] {
     if required.is_empty() { &CapabilityType::ALL } else { required }
 }
 
-/// Whether both accounts are known and are not the same one.
+/// Whether both accounts are known and are not the same one. Their ids decide; where one of them was not told, their
+/// logins.
 pub(super) fn accounts_differ(before: Option<&Account>, now: Option<&Account>) -> bool {
-    match (before, now) {
-        (Some(before), Some(now)) => !before.id.is_empty() && !now.id.is_empty() && before.id != now.id,
-        _ => false,
-    }
+    let (Some(before), Some(now)) = (before, now) else { return false };
+    let differ = |before: &str, now: &str| (!before.is_empty() && !now.is_empty()).then(|| before != now);
+    differ(&before.id, &now.id).or_else(|| differ(&before.login, &now.login)).unwrap_or(false)
 }
 
 struct Finding {
@@ -495,4 +495,26 @@ fn skipped_after(checks: &[CheckResult], why: &str) -> Vec<CheckResult> {
         .filter(|check| !checks.iter().any(|result| result.check == *check))
         .map(|check| CheckResult::skipped(check, why))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ac_40_accounts_are_told_apart_by_id_or_else_by_login() {
+        let differ = |before: (&str, &str), now: (&str, &str)| {
+            let account = |(id, login): (&str, &str)| Account {
+                id: id.to_owned(),
+                login: login.to_owned(),
+                ..Account::default()
+            };
+            accounts_differ(Some(&account(before)), Some(&account(now)))
+        };
+        assert!(differ(("1", "sam"), ("2", "sam")) && !differ(("1", "sam"), ("1", "renamed")));
+        // Not every server tells the number of every user.
+        assert!(differ(("", "sam"), ("", "eve")) && differ(("1", "sam"), ("", "eve")));
+        assert!(!differ(("1", "sam"), ("", "sam")) && !differ(("", ""), ("2", "eve")));
+        assert!(!accounts_differ(None, Some(&Account::default())));
+    }
 }
