@@ -16,6 +16,8 @@ use crate::provider::{List, ProviderError};
 
 /// Workspaces that one page of a chain looks at, at most.
 const SECTIONS_A_STEP: usize = 25;
+/// Fewest rows that are asked for at a time: whether they are sorted shows by them, and few rows are so by chance.
+const MIN_PAGE_SIZE: usize = 10;
 /// Beyond this many rows a count is not believed.
 const MAX_COUNTED: u64 = 1_000_000;
 
@@ -109,8 +111,8 @@ async fn begin(
     Ok((Page { next, ..Page::last(found.rows) }, found.size))
 }
 
-/// A later page of a workspace whose rows were counted. If the count has changed since, rows have moved to other
-/// pages: the page before is read again, and pages that were added at the end follow.
+/// A later page of a workspace whose rows were counted. If the count has changed since, or the page is there no more,
+/// rows have moved to other pages: the page before is read again, and pages that were added at the end follow.
 async fn counted(
     api: &Api,
     list: &List,
@@ -122,15 +124,16 @@ async fn counted(
     if page < 2 || expected > MAX_COUNTED {
         return Err(foreign_cursor());
     }
-    let Some(found) = numbered(api, list, section, order, page).await? else {
-        return Ok(Page::last(Vec::new()));
-    };
-    let Some(total) = found.size.filter(|total| *total != expected && *total <= MAX_COUNTED) else {
-        return Ok(Page::last(repositories(api, list, section, found.values)));
-    };
+    let (found, size) = numbered(api, list, section, order, page)
+        .await?
+        .map_or_else(|| (Vec::new(), None), |page| (page.values, page.size));
+    let total = size.filter(|total| *total <= MAX_COUNTED).unwrap_or(expected);
+    if total == expected && !found.is_empty() {
+        return Ok(Page::last(repositories(api, list, section, found)));
+    }
     let earlier = numbered(api, list, section, order, page - 1).await?;
     let mut rows = earlier.map(|page| page.values).unwrap_or_default();
-    rows.extend(found.values);
+    rows.extend(found);
     let mut seen = std::collections::HashSet::new();
     rows.retain(|row| seen.insert(row.uuid.0.clone()));
     let size = MAX_PAGE_SIZE as u64;
@@ -166,7 +169,7 @@ pub(super) async fn chain(
     list: &List,
     at: Option<&Cursor>,
 ) -> Result<Page<Repository>, ProviderError> {
-    let size = list.page_size.clamp(1, MAX_PAGE_SIZE);
+    let size = list.page_size.clamp(MIN_PAGE_SIZE, MAX_PAGE_SIZE);
     let behind = match at.map(parse).transpose()? {
         None => String::new(),
         Some(At::Behind { workspace }) => workspace,
@@ -292,22 +295,23 @@ async fn read(
             return found(api, list, section, page, Order::Own);
         }
     };
-    let answer = accepted(call(api, list, section, Order::Id, size, after).send().await?);
-    let (answer, order) = match answer {
-        Err(ProviderError::Failed { status: Some(400), .. }) if after.is_none() => {
-            (accepted(call(api, list, section, Order::Own, size, None).send().await?)?, Order::Own)
+    match accepted(call(api, list, section, Order::Id, size, after).send().await?) {
+        Err(ProviderError::Failed { status: Some(400), .. }) if after.is_none() => {}
+        answer => {
+            let page: Envelope<RepositoryRow> = rows::page(&answer?)?;
+            let ids = page.values.iter().map(|row| row.uuid.0.as_str());
+            if after.into_iter().chain(ids).is_sorted_by(|a, b| a < b) {
+                return found(api, list, section, page, Order::Id);
+            }
+            // Neither the order nor the bound can be ignored without losing rows.
+            if after.is_some() {
+                return Err(STUCK);
+            }
         }
-        answer => (answer?, Order::Id),
-    };
-    let page: Envelope<RepositoryRow> = rows::page(&answer)?;
-    let ids = page.values.iter().map(|row| row.uuid.0.as_str());
-    let is_sorted = after.into_iter().chain(ids).is_sorted_by(|a, b| a < b);
-    match (order, is_sorted, after) {
-        // Neither the order nor the bound can be ignored without losing rows.
-        (Order::Id, false, Some(_)) => Err(STUCK),
-        (Order::Id, false, None) => found(api, list, section, page, Order::Own),
-        _ => found(api, list, section, page, order),
     }
+    // Whatever order that was, the later pages will be of the provider's own, and so is the first.
+    let page = rows::page(&accepted(call(api, list, section, Order::Own, size, None).send().await?)?)?;
+    found(api, list, section, page, Order::Own)
 }
 
 fn found(

@@ -4,6 +4,8 @@
 //! of is asked for first, then each workspace by itself. A token of a repository, a project or a workspace has no user,
 //! so what it belongs to is told by its credential.
 
+use std::collections::HashSet;
+
 use futures_util::{StreamExt, stream};
 
 use super::endpoint::{cloud_api, is_place, is_uuid};
@@ -52,7 +54,9 @@ pub(super) fn named(api: &Api) -> Option<Vec<Section>> {
     }
     let mut names = api.scope().workspaces.clone();
     names.sort();
-    names.dedup();
+    // The letter case of a slug says nothing.
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.to_ascii_lowercase()));
     (!names.is_empty())
         .then(|| names.into_iter().map(|workspace| Section { workspace, part: Part::Whole }).collect())
 }

@@ -53,6 +53,8 @@ pub(crate) enum IdOrder {
     Refused,
     /// It is ignored.
     Ignored,
+    /// Rows are sorted by it, and not as texts are.
+    Odd,
 }
 
 impl Default for BitbucketCloudConfig {

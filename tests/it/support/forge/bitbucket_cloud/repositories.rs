@@ -25,7 +25,7 @@ impl Instance {
         let by_id = match query.first("sort") {
             None | Some("created_on") => false,
             Some("uuid") => match self.config.id_order {
-                IdOrder::Sorted => true,
+                IdOrder::Sorted | IdOrder::Odd => true,
                 IdOrder::Ignored => false,
                 IdOrder::Refused => return Err(error(400, "Invalid sort field: uuid")),
             },
@@ -42,7 +42,11 @@ impl Instance {
         };
         let narrowed = conditions.iter().any(|c| matches!(c.field.as_str(), "slug" | "project.key" | "uuid"));
         let is_plain = conditions.iter().all(|condition| condition.field == "uuid");
-        let rows: Vec<usize> = Data::rows(workspace, by_id)
+        let mut rows = Data::rows(workspace, by_id);
+        if by_id && self.config.id_order == IdOrder::Odd {
+            rows.reverse();
+        }
+        let rows: Vec<usize> = rows
             .into_iter()
             .filter(|index| self.visible(caller, workspace, *index))
             // A token of a repository is shown itself only where the question is narrowed.
