@@ -320,6 +320,33 @@ async fn a_gateway_that_drops_the_headers_leaves_scopes_unknown() {
 }
 
 #[tokio::test]
+async fn what_was_not_asked_for_is_not_told_as_sure() {
+    // Without a workspace nothing is read, so the scopes alone tell.
+    let setup = Setup::new(BitbucketCloudConfig { workspaces: 0, ..BitbucketCloudConfig::default() }).await;
+    assert_eq!(capabilities(&setup.inspect(tokens::READ_ONLY).await)[..2], [Capability::Yes; 2]);
+    setup.forge.edit_bitbucket_cloud_token(tokens::READ_ONLY, |token| {
+        token.scopes.retain(|scope| scope != "read:repository:bitbucket");
+    });
+    let found = setup.inspect(tokens::READ_ONLY).await;
+    assert_eq!(capabilities(&found), [Capability::No; 3]);
+    assert!(found.missing_scopes.iter().any(|scope| scope == "read:repository:bitbucket"));
+    assert_eq!(check(&found, Check::ListRepositories).outcome, Outcome::Skipped);
+
+    // The user administers something in `acme` and `team-005` alone, of which neither is looked into.
+    let config = BitbucketCloudConfig { repositories: 40, workspaces: 10, ..BitbucketCloudConfig::default() };
+    let setup = Setup::new(config).await;
+    let (acme, json) = (format!("{PREFIX}/repositories/acme"), [("content-type", "application/json")]);
+    for _ in 0..2 {
+        let closed = r#"{"type":"error","error":{"message":"Forbidden"}}"#;
+        setup.forge.respond_once("GET", &acme, 403, &json, closed);
+    }
+    let found = setup.inspect(tokens::GOOD).await;
+    assert_eq!(found.capabilities.manage_webhooks, Capability::Unknown);
+    assert_eq!(check(&found, Check::Webhooks).outcome, Outcome::Skipped);
+    setup.forge.assert_no_leftovers();
+}
+
+#[tokio::test]
 async fn a_wrong_workspace_is_told_before_it_is_stored() {
     let setup = Setup::small().await;
     for api in [
@@ -441,6 +468,18 @@ async fn ac_64_an_id_is_looked_for_in_each_workspace() {
         let outcome = BitbucketCloud.repository(&api, &other.provider_id).await;
         assert_eq!(outcome, Err(ProviderError::NotFound));
     }
+}
+
+#[tokio::test]
+async fn ac_60_a_repository_token_finds_no_other_repository_that_anybody_sees() {
+    let setup = Setup::small().await;
+    let api = setup.resource(ResourceType::Repository, "acme/website", tokens::REPOSITORY);
+    let body =
+        r#"{"uuid":"{4b85b785-1433-4092-8512-20302f4a03be}","full_name":"acme/public","is_private":false}"#;
+    let json = [("content-type", "application/json")];
+    setup.forge.respond_once("GET", &format!("{PREFIX}/repositories/acme/public"), 200, &json, body);
+    let outcome = BitbucketCloud.lookup(&api, &Lookup::FullName("acme/public".to_owned())).await;
+    assert_eq!(outcome, Err(ProviderError::NotFound));
 }
 
 #[tokio::test]

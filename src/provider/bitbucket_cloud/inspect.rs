@@ -40,7 +40,7 @@ pub(super) async fn inspect(api: &Api, wanted: &[CapabilityType]) -> Inspection 
     let rows = heard.repositories();
     let hooks =
         hooks(api, &heard, granted.as_deref(), rows.as_ref().ok().and_then(|rows| rows.first())).await;
-    found.capabilities = capabilities(api, granted.as_deref(), &rows, &hooks);
+    found.capabilities = capabilities(api, &heard, granted.as_deref(), &rows, &hooks);
     scopes(&mut found, api, granted, wanted);
     list_check(&mut found, &heard, rows, wanted);
     webhook_check(&mut found, hooks, wanted);
@@ -173,29 +173,36 @@ async fn hooks(
         Ok(_) if known => Ok(Capability::Yes),
         // Hooks that may be read may not be written.
         Ok(_) => Ok(Capability::Unknown),
+        // Where it was not asked, the user may administer one.
+        Err(ProviderError::Forbidden) if administered.is_none() && !heard.is_whole() => {
+            Ok(Capability::Unknown)
+        }
         Err(error) => Err(error),
     }
 }
 
 fn capabilities(
     api: &Api,
+    heard: &Interview,
     granted: Option<&[String]>,
     rows: &Result<Vec<RepositoryRow>, ProviderError>,
     hooks: &Result<Capability, ProviderError>,
 ) -> Capabilities {
-    let list_repositories = match rows {
-        Ok(_) => Capability::Yes,
-        Err(ProviderError::ScopeMissing { .. } | ProviderError::Forbidden | ProviderError::NotFound) => {
-            Capability::No
-        }
-        Err(_) => Capability::Unknown,
-    };
-    let read_code = match granted {
-        _ if rows.is_ok() => Capability::Yes,
-        Some(granted) if missing(api, granted, CapabilityType::ReadCode).is_empty() => Capability::Yes,
+    let by_scopes = |capability| match granted {
+        Some(granted) if missing(api, granted, capability).is_empty() => Capability::Yes,
         Some(_) => Capability::No,
         None => Capability::Unknown,
     };
+    // Where there is no workspace nothing was read.
+    let was_read = rows.is_ok() && !heard.lists.is_empty();
+    let list_repositories = match rows {
+        Ok(_) if was_read => Capability::Yes,
+        Ok(_) => by_scopes(CapabilityType::ListRepositories),
+        Err(ProviderError::ScopeMissing { .. }) => Capability::No,
+        Err(ProviderError::Forbidden | ProviderError::NotFound) if heard.is_whole() => Capability::No,
+        Err(_) => Capability::Unknown,
+    };
+    let read_code = if was_read { Capability::Yes } else { by_scopes(CapabilityType::ReadCode) };
     let manage_webhooks = match hooks {
         Ok(capability) => *capability,
         Err(ProviderError::ScopeMissing { .. } | ProviderError::Forbidden) => Capability::No,
@@ -246,6 +253,9 @@ fn list_check(
     let check = Check::ListRepositories;
     let is_wanted = wanted.contains(&CapabilityType::ListRepositories);
     let result = match rows {
+        Ok(_) if heard.lists.is_empty() => {
+            CheckResult::skipped(check, "the token's user has no workspace that could hold repositories")
+        }
         Ok(_) => CheckResult::pass(check, "repositories can be listed").with_status(200),
         Err(ProviderError::ScopeMissing { .. }) if !is_wanted => {
             CheckResult::skipped(check, "the token may not list repositories, and need not")

@@ -25,6 +25,8 @@ pub(super) struct Interview {
     pub(super) lists: Vec<Heard>,
     /// One repository that the user administers, of each of them.
     administered: Vec<Heard>,
+    /// Whether there are workspaces that were not looked into.
+    is_sample: bool,
 }
 
 impl Interview {
@@ -37,7 +39,8 @@ impl Interview {
                 None => Some(heard(first_workspaces(api, 100)).await),
             }
         });
-        let mut heard_all = Self { user, workspaces, lists: Vec::new(), administered: Vec::new() };
+        let mut heard_all =
+            Self { user, workspaces, lists: Vec::new(), administered: Vec::new(), is_sample: false };
         if matches!(heard_all.user.accepted(), Err(ProviderError::CredentialRejected { .. })) {
             return heard_all;
         }
@@ -45,6 +48,7 @@ impl Interview {
             Some(sections) => sections,
             None => heard_all.probed().unwrap_or_default(),
         };
+        heard_all.is_sample = sections.len() > PROBED;
         let ask = |role: Option<&'static str>| {
             let calls = sections.iter().take(PROBED).map(move |section| one_repository(api, section, role));
             join_all(calls.map(heard))
@@ -80,6 +84,11 @@ impl Interview {
         let mut rows = page.values;
         rows.sort_by_key(|row| row.administrator != Some(true));
         Ok(rows.into_iter().map(|row| row.workspace.into_section()).collect())
+    }
+
+    /// Whether every workspace was looked into, so that what was not found is nowhere.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.is_sample && self.administered.iter().all(|heard| heard.answer.is_ok())
     }
 
     /// The kind of the credential, such as `repo_access_token`.

@@ -3,7 +3,7 @@
 use http::header::LOCATION;
 
 use super::endpoint::{cleaned, clone_target, full_name, is_uuid};
-use super::places::{Part, Section, find, has_user, sections};
+use super::places::{Part, find, has_user, sections};
 use super::refusal::accepted;
 use super::rows::{self, Envelope, PermissionRow, RepositoryRow};
 use crate::domain::repository::{Permission, Repository};
@@ -44,8 +44,14 @@ pub(super) async fn find_by(api: &Api, what: &Lookup) -> Result<Repository, Prov
     };
     let (row, sections) = tokio::join!(row_of_name(api, &workspace, &name), sections(api, ""));
     let row = row?;
-    let covers = |section: &Section| section.holds(&row);
-    if sections?.iter().any(covers) { told(api, row).await } else { Err(ProviderError::NotFound) }
+    let Some(section) = sections?.into_iter().find(|section| section.holds(&row)) else {
+        return Err(ProviderError::NotFound);
+    };
+    match section.part {
+        // The workspace can have others that anybody sees.
+        Part::Repository(_) => by_id(api, &row.uuid.0).await,
+        Part::Whole | Part::Project(_) => told(api, row).await,
+    }
 }
 
 /// The row of a name. Whether a former name redirects is not documented; where it does, the link may name
