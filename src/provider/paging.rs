@@ -9,6 +9,9 @@ use super::ProviderError;
 /// The longest link that is followed, in bytes: it travels in page tokens.
 const MAX_LINK_BYTES: usize = 2_048;
 
+/// The longest name of a default branch that goes along in a cursor, in bytes: git's own are about half as long.
+const MAX_CARRIED_BYTES: usize = 512;
+
 /// The target of the first `Link` of that relation, as it stands there.
 pub(super) fn target<'a>(headers: &'a HeaderMap, relation: &str) -> Option<&'a str> {
     let values = headers.get_all(LINK).into_iter().filter_map(|value| value.to_str().ok());
@@ -66,6 +69,11 @@ pub(super) fn url_of(base: &Url, place: &str) -> Option<Url> {
     url.set_query(query);
     let inside = path.starts_with('/') && url.path().strip_prefix(root)?.starts_with('/');
     inside.then_some(url)
+}
+
+/// The name of a default branch for a cursor; empty if no ref can have one as long.
+pub(super) fn carried(default_branch: String) -> String {
+    if default_branch.len() <= MAX_CARRIED_BYTES { default_branch } else { String::new() }
 }
 
 /// A parameter of the query of a link or a place, decoded.

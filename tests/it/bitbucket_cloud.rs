@@ -566,6 +566,20 @@ async fn refs_are_searched_at_the_provider_and_paged_by_its_links() {
 }
 
 #[tokio::test]
+async fn a_default_branch_as_long_as_no_name_does_not_travel() {
+    let setup = Setup::of(ForgeConfig { branches: 1_000, ..ForgeConfig::default() }).await;
+    let api = setup.api(tokens::GOOD).within(within(&["acme"]));
+    let id = setup.lookup(Lookup::FullName("acme/website".to_owned())).await.expect("a row").provider_id;
+    let long = "x".repeat(1_000_000);
+    let body = format!(r#"{{"uuid":"{id}","full_name":"acme/website","mainbranch":{{"name":"{long}"}}}}"#);
+    let json = [("content-type", "application/json")];
+    setup.forge.respond_once("GET", &format!("{PREFIX}/repositories/acme"), 200, &json, body);
+    let branches = RefList { kind: RefKind::Branch, query: String::new(), page_size: 100 };
+    let page = BitbucketCloud.refs(&api, &id, &branches, None).await.expect("a page");
+    assert!(page.next[0].0.len() < 1_000 && page.items.iter().all(|row| !row.is_default));
+}
+
+#[tokio::test]
 async fn ac_61_a_link_to_another_origin_is_never_followed() {
     let setup = Setup::small().await;
     let api = setup.api(tokens::GOOD);

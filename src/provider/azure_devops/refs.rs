@@ -9,6 +9,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::{Ref, RefKind};
 use crate::provider::api::Api;
 use crate::provider::inspection::clean_ref;
+use crate::provider::paging::carried;
 use crate::provider::{ProviderError, RefList};
 
 /// The most rows of one page.
@@ -98,7 +99,7 @@ async fn start(api: &Api, repository: &str) -> Result<At, ProviderError> {
     let path = ["_apis", "git", "repositories", repository];
     match fetch_as_somebody::<RepositoryRow>(api, &path, &[], &[CODE]).await {
         Ok((row, _)) => Ok(At {
-            default_branch: row.default_branch().unwrap_or_default().to_owned(),
+            default_branch: carried(row.default_branch().unwrap_or_default().to_owned()),
             project: row.project.id,
             token: String::new(),
         }),

@@ -11,6 +11,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::{Ref, RefKind};
 use crate::provider::api::Api;
 use crate::provider::inspection::clean_ref;
+use crate::provider::paging::carried;
 use crate::provider::{ProviderError, RefList};
 
 /// A branch or a tag; the target of a tag is the commit, also where the tag is annotated.
@@ -45,7 +46,7 @@ pub(super) async fn refs(
     let (default_branch, call) = match at {
         None => {
             let row = row_of_id(api, repository).await?;
-            let default_branch = row.default_branch().unwrap_or_default().to_owned();
+            let default_branch = carried(row.default_branch().unwrap_or_default().to_owned());
             let kind = match list.kind {
                 RefKind::Branch => "branches",
                 RefKind::Tag => "tags",

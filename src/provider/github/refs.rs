@@ -8,6 +8,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::{Ref, RefKind};
 use crate::provider::api::{Answer, Api};
 use crate::provider::fields::{Id, bounded};
+use crate::provider::paging::carried;
 use crate::provider::{ProviderError, RefList};
 
 /// One page of the refs of a repository. GitHub searches none: `matching-refs` finds beginnings alone, is not paged,
@@ -52,9 +53,7 @@ async fn default_branch(api: &Api, repository: &str, kind: RefKind) -> Result<St
     if kind == RefKind::Tag {
         return Ok(String::new());
     }
-    let name = lookup::row(api, repository).await?.default_branch();
-    // It travels in page tokens, and git has no name near as long.
-    Ok(if name.len() <= 1_024 { name } else { String::new() })
+    Ok(carried(lookup::row(api, repository).await?.default_branch()))
 }
 
 fn page(api: &Api, answer: &Answer, kind: RefKind, default_branch: &str) -> Result<Page<Ref>, ProviderError> {
