@@ -17,7 +17,7 @@ use crate::provider::api::{Answer, Api};
 use crate::provider::inspection::{
     Heard, clean, failed, named_user, nobody, release, skip_rest, warned, warned_of_links, webhooks_checked,
 };
-use crate::provider::{Inspection, ProviderError, paging};
+use crate::provider::{Inspection, ProviderError, Restriction, paging};
 
 /// What one of the small answers may have at most, in bytes; a name of a megabyte is cut, not refused.
 const SMALL: usize = 2 * 1_024 * 1_024;
@@ -197,6 +197,10 @@ impl Interview {
         match self.user.accepted() {
             Ok(answer) => user_of(&answer),
             Err(ProviderError::ScopeMissing { .. }) => User::MayNotAsk,
+            // That a repository is shut says nothing of the token.
+            Err(error @ ProviderError::Restricted { by: Restriction::RepositoryBlocked }) => {
+                User::Refused(error)
+            }
             Err(error @ ProviderError::Restricted { .. }) => User::Restricted(error),
             Err(error) => User::Refused(error),
         }
@@ -335,8 +339,10 @@ async fn hooks(api: &Api, sample: &Sample, scopes: Option<&[String]>) -> Result<
         return Err(ProviderError::ScopeMissing { scopes: vec!["admin:repo_hook".to_owned()] });
     }
     let administered = sample.find(|row| row.permission() == Permission::Admin);
-    // The rows of an App's installation name no role.
-    let asked = administered.or_else(|| sample.find(|_| true).filter(|_| scopes.is_none()));
+    // The rows of an App's installation name no role. About a repository that the user does not administer, the refusal
+    // of a fine-grained token would say nothing of the token.
+    let asked = administered
+        .or_else(|| sample.find(|row| scopes.is_none() && row.permission() == Permission::Unknown));
     let nowhere = || match (&sample.rows, sample.is_all) {
         (Ok(rows), true) if !rows.is_empty() => Err(ProviderError::Forbidden),
         _ => Ok(Capability::Unknown),

@@ -313,6 +313,20 @@ async fn ac_18_h48_a_bare_success_is_no_identity() {
 }
 
 #[tokio::test]
+async fn ac_18_what_is_shut_for_everybody_proves_no_token() {
+    let blocked = r#"{"message":"Repository access blocked","block":{"reason":"tos"}}"#;
+    for (status, body) in [(451, "{}"), (403, blocked)] {
+        let setup = Setup::small().await;
+        setup.forge.respond_once("GET", &format!("{API}/user"), status, &JSON, body);
+        let found = setup.inspect(known::GOOD).await;
+        let by = Restriction::RepositoryBlocked;
+        assert_eq!(found.failure, Some(ProviderError::Restricted { by }));
+        assert_eq!(outcome(&found, Check::Authentication).0, Outcome::Fail);
+        setup.forge.assert_no_leftovers();
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_github_is_a_mismatch() {
     for fault in [Fault::HtmlOk, Fault::HtmlSignIn, Fault::NotFoundHtml] {
         let setup = Setup::small().await;
@@ -350,6 +364,12 @@ async fn webhooks_need_an_administrator_and_the_exact_question_decides() {
     let setup = Setup::of(200).await;
     let found = setup.inspect(known::SECOND).await;
     assert_eq!((can(&found)[2], outcome(&found, Check::Webhooks).0), (Capability::Unknown, Outcome::Skipped));
+    // Of a fine-grained token, the refusal for a repository that the user does not administer says nothing.
+    let setup = Setup::of(1_000).await;
+    setup.forge.edit_github_token(known::FINE_METADATA, |token| token.login = "robin".to_owned());
+    let found = setup.inspect(known::FINE_METADATA).await;
+    assert_eq!((can(&found)[2], outcome(&found, Check::Webhooks).0), (Capability::Unknown, Outcome::Skipped));
+    assert_eq!(found.missing_scopes, ["contents=read"]);
     // `permissions.admin` speaks of the user; the token may still be refused.
     let setup = Setup::small().await;
     setup.forge.fault_on(&format!("{API}/repositories/"), Fault::ServerError, usize::MAX);
