@@ -37,7 +37,13 @@ pub(crate) fn ssh_link(text: &str) -> String {
             Err(_) => String::new(),
         };
     }
-    if text.contains(':') { text.to_owned() } else { String::new() }
+    // `transport::address` has git run a program of that name.
+    let is_scp = text.split_once(':').is_some_and(|(before, path)| {
+        let host = before.rsplit_once('@').map_or(before, |(_, host)| host);
+        let is_helper = path.starts_with(':') && !host.starts_with('[');
+        !host.is_empty() && !host.starts_with('-') && !host.contains('/') && !is_helper
+    });
+    if is_scp { text.to_owned() } else { String::new() }
 }
 
 /// Whether a clone URL names another host than the endpoint at `api`.
@@ -167,11 +173,22 @@ mod tests {
     fn links_carry_no_user_and_no_script() {
         assert_eq!(web_link("https://oauth2:secret@git.test/a/b.git"), "https://git.test/a/b.git");
         assert_eq!(ssh_link("ssh://git:secret@git.test:2222/a/b.git"), "ssh://git@git.test:2222/a/b.git");
-        assert_eq!(ssh_link("git@git.test:a/b.git"), "git@git.test:a/b.git");
+        for good in ["git@git.test:a/b.git", "git.test:a", "git@[::1]:a/b.git"] {
+            assert_eq!(ssh_link(good), good);
+        }
         for bad in ["javascript:alert(1)", "https://a b/", "ext::sh -c", "no link", ""] {
             assert_eq!(web_link(bad), "", "{bad}");
         }
-        for bad in ["-oProxyCommand=x:y", "https://git.test/a", "no link", "a\nb:c"] {
+        for bad in [
+            "-oProxyCommand=x:y",
+            "git@-oProxyCommand=x:y",
+            "ext::sh",
+            ":a",
+            "./a:b",
+            "https://git.test/a",
+            "no link",
+            "a\nb:c",
+        ] {
             assert_eq!(ssh_link(bad), "", "{bad}");
         }
     }
