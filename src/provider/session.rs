@@ -25,8 +25,8 @@ const MAX_PAGES: usize = 100_000;
 /// page's place in the order, so a driver may split a listing as finely as it likes.
 ///
 /// Ends with an error if a cursor comes back (a loop) or a page repeats the one before it to the last row (an
-/// endpoint that ignores paging), unless the driver says that it overlaps. A row that an earlier one of the last two pages had is dropped: pages that
-/// shift under a reader overlap.
+/// endpoint that ignores paging), unless the driver says that it overlaps. A row that an earlier one of the last two
+/// pages had is dropped: pages that shift under a reader overlap.
 pub struct Pages<'a, T> {
     fetch: Box<Fetch<'a, T>>,
     key: fn(&T) -> &str,

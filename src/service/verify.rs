@@ -31,8 +31,8 @@ pub(super) struct Verification {
 }
 
 impl Core {
-    /// Picks the endpoint that answers; where none is sure, the first that may. With one candidate nothing is asked. `credential` goes along only where
-    /// the provider tells nothing without it.
+    /// Picks the endpoint that answers; where none is sure, the first that may. With one candidate nothing is asked.
+    /// `credential` goes along only where the provider tells nothing without it.
     pub(super) async fn locate(
         &self,
         provider: &dyn Provider,

@@ -94,8 +94,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`StoreError::Unavailable`].
     async fn identity(&self) -> Result<Option<Sealed>, StoreError>;
 
-    /// Makes all the changes or none of them; later changes see earlier ones. When it returns `Ok`, they are on disk and survive a
-    /// power cut (a backend without a disk: as long as the process).
+    /// Makes all the changes or none of them; later changes see earlier ones. When it returns `Ok`, they are on disk
+    /// and survive a power cut (a backend without a disk: as long as the process).
     ///
     /// # Errors
     ///

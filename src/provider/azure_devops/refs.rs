@@ -74,7 +74,6 @@ pub(super) async fn refs(
     if token.as_ref() == Some(&at.token) {
         return Err(ProviderError::garbled("its paging led back to a page that was read already"));
     }
-    let is_empty = rows.value.is_empty();
     // The filter is a prefix of the whole name, so nothing else should come; what does is left out.
     let refs = rows.value.into_iter().filter_map(|row| {
         let name = row.name.strip_prefix(prefix)?;
@@ -88,7 +87,8 @@ pub(super) async fn refs(
         })
     });
     let refs = refs.collect();
-    let next = token.filter(|_| !is_empty).map(|token| At { token, ..at });
+    // A page may be empty and not the last: whether the filters come before the paging is not documented.
+    let next = token.map(|token| At { token, ..at });
     let next = next.map(|at| serde_json::to_string(&at)).transpose();
     let next = next.map_err(|_| ProviderError::garbled("a cursor could not be written"))?;
     Ok(Page { next: next.map(Cursor).into_iter().collect(), ..Page::last(refs) })

@@ -25,7 +25,8 @@ const STUCK: ProviderError = ProviderError::garbled("its pages do not advance");
 const GARBLED_PAGING: ProviderError = ProviderError::garbled("its paging links make no sense");
 
 /// Where a listing goes on; the text of a cursor. A place is what GitHub's own link named, whatever its form: the
-/// pages of an organization are at `/organizations/{id}/repos` (and those of tags at `/repositories/{id}/tags`: `exchanges/tags-page1-200.json`).
+/// pages of an organization are at `/organizations/{id}/repos` (and those of tags at `/repositories/{id}/tags`:
+/// `exchanges/tags-page1-200.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Position {
     /// A page whose link to the next one is followed: `n:{place}`.
