@@ -266,7 +266,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header as text, if it is there once and is visible ASCII.
+    /// The first header of that name as text, if it is visible ASCII.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

@@ -185,6 +185,10 @@ impl Provider for BitbucketCloud {
         }
     }
 
+    fn includes(&self, granted: &str, scope: &str) -> bool {
+        interview::includes(granted, scope)
+    }
+
     async fn inspect(&self, api: &Api, wanted: &[CapabilityType]) -> Inspection {
         inspect::inspect(api, wanted).await
     }

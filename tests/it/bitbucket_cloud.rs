@@ -245,6 +245,14 @@ async fn ac_18_a_token_of_a_resource_is_known_by_the_refusal_of_its_identity() {
         assert_eq!(found.granted_scopes, ["repository", "pullrequest", "webhook"]);
         assert_eq!(capabilities(&found), [Capability::Yes; 3], "{words}");
     }
+    // What it has by its own names is not missing by those of an API token.
+    for (_, scopes) in BitbucketCloud.about().capability_scopes {
+        let held = |scope: &&str| {
+            let all = ["account", "repository", "pullrequest", "webhook"];
+            all.iter().any(|granted| BitbucketCloud.includes(granted, scope))
+        };
+        assert!(scopes.iter().all(held), "{scopes:?}");
+    }
     let weak = setup.resource(ResourceType::Workspace, "acme", tokens::WORKSPACE_READ);
     let weak = inspect(&weak).await;
     // In the words of its own kind.

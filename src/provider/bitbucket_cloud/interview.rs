@@ -234,6 +234,21 @@ impl Need {
     }
 }
 
+/// Whether the scope `granted` includes `scope`, which is one of an API token: a token of a resource names its own
+/// otherwise.
+pub(super) fn includes(granted: &str, scope: &str) -> bool {
+    let needs = [
+        READ_WORKSPACES,
+        READ_REPOSITORIES,
+        READ_PULL_REQUESTS,
+        READ_WEBHOOKS,
+        WRITE_WEBHOOKS,
+        DELETE_WEBHOOKS,
+    ];
+    granted == scope
+        || needs.iter().any(|need| need.api_token == scope && need.is_met_by(&[granted.to_owned()]))
+}
+
 /// The scopes that a capability needs beyond those granted, in the names of the token's own family. Making a webhook
 /// needs the scope of each event, too.
 pub(super) fn missing(api: &Api, granted: &[String], capability: CapabilityType) -> Vec<String> {
@@ -292,5 +307,9 @@ mod tests {
                 && !met(READ_REPOSITORIES, "admin:repository:bitbucket")
         );
         assert!(met(DELETE_WEBHOOKS, "webhook") && !met(READ_WEBHOOKS, "write:webhook:bitbucket"));
+        // What is known as missing is told by the scopes of an API token.
+        assert!(includes("webhook", "write:webhook:bitbucket"));
+        assert!(includes("repository:write", "read:repository:bitbucket"));
+        assert!(!includes("repository", "read:webhook:bitbucket"));
     }
 }
