@@ -300,12 +300,15 @@ pub fn looks_like_token(text: &str) -> bool {
         .any(|word| is_prefixed_token(word) || is_azure_devops_token(word))
 }
 
+/// Every call brings texts here, so no searcher is built: few places are left where so long a token can begin.
 fn is_prefixed_token(word: &str) -> bool {
-    KNOWN_PREFIXES.iter().any(|prefix| {
-        word.match_indices(prefix).any(|(at, _)| {
-            let rest = word.get(at + prefix.len()..).unwrap_or("");
-            rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')).count()
-                >= 16
+    const REST: usize = 16;
+    let is_plain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let word = word.as_bytes();
+    (0..word.len().saturating_sub(REST)).any(|at| {
+        KNOWN_PREFIXES.iter().any(|prefix| {
+            let rest = word[at..].strip_prefix(prefix.as_bytes());
+            rest.is_some_and(|rest| rest.iter().take_while(is_plain).count() >= REST)
         })
     })
 }
