@@ -82,19 +82,15 @@ impl<'a, T: Send + 'a> Pages<'a, T> {
         }
     }
 
-    /// Starts calls for the oldest waiting cursors, up to the bound. Each is polled here and now, so that its request
-    /// is on its way before the answers that lie ready are read: behind them it would wait for all of them.
-    fn launch(&mut self, cx: &mut Context<'_>) {
-        for place in 0..self.slots.len().min(self.concurrency) {
-            let Slot::Waiting(cursor) = &mut self.slots[place] else { continue };
-            let ticket = self.next_ticket;
-            self.next_ticket += 1;
-            let call = (self.fetch)(cursor.take());
-            self.slots[place] = Slot::Fetching(ticket);
-            let mut call: Running<'a, T> = Box::pin(async move { (ticket, call.await) });
-            match call.as_mut().poll(cx) {
-                Poll::Ready((ticket, outcome)) => self.file(ticket, outcome),
-                Poll::Pending => self.running.push(call),
+    /// Starts calls for the oldest waiting cursors, up to the bound.
+    fn launch(&mut self) {
+        for slot in self.slots.iter_mut().take(self.concurrency) {
+            if let Slot::Waiting(cursor) = slot {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                let call = (self.fetch)(cursor.take());
+                *slot = Slot::Fetching(ticket);
+                self.running.push(Box::pin(async move { (ticket, call.await) }));
             }
         }
     }
@@ -164,7 +160,7 @@ impl<'a, T: Send + Unpin + 'a> Stream for Pages<'a, T> {
                 Some(Slot::Ready(_)) => {
                     let Some(Slot::Ready(outcome)) = this.slots.pop_front() else { return Poll::Ready(None) };
                     // The place is free: the call that takes it runs while the reader is busy with this page.
-                    this.launch(cx);
+                    this.launch();
                     let outcome = outcome.and_then(|mut page| this.accept(&mut page).map(|()| page));
                     if outcome.is_err() {
                         this.slots.clear();
@@ -173,10 +169,7 @@ impl<'a, T: Send + Unpin + 'a> Stream for Pages<'a, T> {
                     return Poll::Ready(Some(outcome));
                 }
                 Some(_) => {
-                    this.launch(cx);
-                    if matches!(this.slots.front(), Some(Slot::Ready(_))) {
-                        continue;
-                    }
+                    this.launch();
                     match Pin::new(&mut this.running).poll_next(cx) {
                         Poll::Ready(Some((ticket, outcome))) => this.file(ticket, outcome),
                         Poll::Ready(None) => return Poll::Ready(None),

@@ -490,8 +490,8 @@ where
     Ok(walked)
 }
 
-/// Runs a call on a task of its own, so that the pages of one listing are read on all processors. The task ends with
-/// the future that waits for it.
+/// Runs a call on a task of its own, which begins at once: the request is on its way before the answers that lie ready
+/// are read, and the pages of one listing are read on all processors. The task ends with the future that waits for it.
 fn beside<T: Send + 'static>(
     call: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
 ) -> impl Future<Output = Result<T, ProviderError>> + Send {
