@@ -33,6 +33,9 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::domain::credential::{Sealed, Secret};
 
 mod key_file;
+mod proof;
+
+pub use proof::proves;
 
 pub use key_file::{KeyFile, KeyFileError, KeyProblem};
 
@@ -153,6 +156,24 @@ impl KeyRing {
             error.into_bytes().zeroize();
             SealError::Unreadable
         })
+    }
+
+    /// Draws the secret of a webhook: 256 bits as 64 hexadecimal digits, which every provider takes.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::Unsealed`] if the operating system gives no random bytes.
+    pub fn draw_webhook_secret(&self) -> Result<Secret, SealError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        self.fill(&mut *bytes)?;
+        // With its final capacity, so that it does not move and leave a copy.
+        let mut text = String::with_capacity(2 * KEY_BYTES);
+        for byte in bytes.iter() {
+            for digit in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+            }
+        }
+        Ok(Secret::new(text))
     }
 
     /// The ids of all keys, oldest first.

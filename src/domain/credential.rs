@@ -126,6 +126,24 @@ pub struct Credential {
     pub token: Secret,
 }
 
+/// How git signs in over HTTPS, beside the token as its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitLogin {
+    /// The user name that goes with the token.
+    pub username: String,
+    /// What to try first.
+    pub scheme: AuthScheme,
+}
+
+/// How a credential travels with git's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuthScheme {
+    /// As user name and password.
+    Basic,
+    /// Behind `Bearer`, without a user name.
+    Bearer,
+}
+
 /// The sealed form of a secret: bytes that only the key ring opens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);

@@ -47,6 +47,8 @@ pub enum FieldReason {
     EndpointNotAllowed,
     /// A stored token never goes to another instance (an `ErrorReason` too).
     CredentialRequiredForNewHost,
+    /// The operator does not admit the webhook's target (an `ErrorReason` too).
+    WebhookTargetNotAllowed,
 }
 
 impl FieldReason {
@@ -76,6 +78,7 @@ impl FieldReason {
             Self::CaCertificateMalformed => "CA_CERTIFICATE_MALFORMED",
             Self::EndpointNotAllowed => "ENDPOINT_NOT_ALLOWED",
             Self::CredentialRequiredForNewHost => "CREDENTIAL_REQUIRED_FOR_NEW_HOST",
+            Self::WebhookTargetNotAllowed => "WEBHOOK_TARGET_NOT_ALLOWED",
         }
     }
 }

@@ -210,6 +210,7 @@ fn invalid(violations: Vec<FieldViolation>) -> Status {
         [one] => match one.reason {
             FieldReason::EndpointNotAllowed => ErrorReason::EndpointNotAllowed,
             FieldReason::CredentialRequiredForNewHost => ErrorReason::CredentialRequiredForNewHost,
+            FieldReason::WebhookTargetNotAllowed => ErrorReason::WebhookTargetNotAllowed,
             _ => ErrorReason::InvalidFields,
         },
         _ => ErrorReason::InvalidFields,
@@ -343,6 +344,29 @@ fn provider_error(error: ProviderError, credential: CredentialOrigin, provider: 
             format!("{provider} shows nothing there to this token."),
         )
         .precondition("REPOSITORY_NOT_ACCESSIBLE", provider.to_owned(), "It does not exist, or the token does not see it.")
+        .status(),
+        ProviderError::WebhookTargetRefused { setting } => Answer::new(
+            Code::FailedPrecondition,
+            ErrorReason::WebhookTargetRefused,
+            format!("{provider} does not deliver to the webhook's target. {setting}"),
+        )
+        .help(setting, "")
+        .status(),
+        ProviderError::WebhookLimitReached => Answer::new(
+            Code::FailedPrecondition,
+            ErrorReason::WebhookLimitReached,
+            format!("The repository has as many webhooks as {provider} allows."),
+        )
+        .help("Remove webhooks of the repository that nobody needs any more, then call EnsureWebhook.", "")
+        .status(),
+        // The caller finds the webhook by listing, so this is only seen where the listing does not show it.
+        ProviderError::WebhookExists => Answer::new(
+            Code::Unavailable,
+            ErrorReason::ProviderError,
+            format!("{provider} says that it has such a webhook already, and does not show it."),
+        )
+        .meta("phase", "read".to_owned())
+        .retry(RETRY_LATER)
         .status(),
         ProviderError::Unsupported => Answer::new(
             Code::Unimplemented,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use memchr::memchr2;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use url::Url;
@@ -16,7 +17,7 @@ use super::{ProviderError, paging};
 use crate::domain::connection::{RateLimit, Scope};
 use crate::domain::credential::{CredentialForm, Secret};
 use crate::domain::timestamp::Timestamp;
-use crate::outbound::{Deadline, Redirects, Transport};
+use crate::outbound::{Background, Deadline, Redirects, Transport};
 
 /// The largest answer that is read where a driver names no other limit: a page of 100 rows has about 500 KiB.
 pub const DEFAULT_BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -39,6 +40,7 @@ pub struct Api {
     token: Option<Secret>,
     scope: Scope,
     credential_form: Option<CredentialForm>,
+    background: bool,
 }
 
 impl Api {
@@ -56,7 +58,14 @@ impl Api {
             token: None,
             scope: Scope::default(),
             credential_form: None,
+            background: false,
         }
+    }
+
+    /// The same endpoint for work that nobody waits for: it yields to callers.
+    #[must_use]
+    pub fn in_background(self) -> Self {
+        Self { background: true, ..self }
     }
 
     /// The same endpoint, masking `token` in every answer, too: a header may carry it encoded.
@@ -156,6 +165,7 @@ impl Api {
             headers: self.headers.clone(),
             redirects: Redirects::Follow,
             limit: DEFAULT_BODY_LIMIT,
+            body: Bytes::new(),
         }
     }
 }
@@ -180,6 +190,7 @@ pub struct Call<'a> {
     headers: HeaderMap,
     redirects: Redirects,
     limit: usize,
+    body: Bytes,
 }
 
 impl Call<'_> {
@@ -193,6 +204,19 @@ impl Call<'_> {
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
+    }
+
+    /// Sends `body` as JSON. The bytes are not wiped afterwards: a secret in them is one that the provider is told.
+    ///
+    /// # Errors
+    ///
+    /// The body has no JSON form, which is a defect of the driver.
+    pub(super) fn json(mut self, body: &impl Serialize) -> Result<Self, ProviderError> {
+        let bytes =
+            serde_json::to_vec(body).map_err(|_| ProviderError::garbled("the request has no JSON form"))?;
+        self.body = bytes.into();
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(self)
     }
 
     /// Leaves the credential out: some calls are open to a stranger and closed to a weak token.
@@ -224,7 +248,7 @@ impl Call<'_> {
     /// is [`ProviderError::Failed`]; every other status is for the driver to read.
     pub async fn send(mut self) -> Result<Answer, ProviderError> {
         self.headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-        let mut request = Request::new(Bytes::new());
+        let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self
             .url
@@ -234,6 +258,9 @@ impl Call<'_> {
         *request.headers_mut() = self.headers;
         request.extensions_mut().insert(Deadline(self.api.deadline));
         request.extensions_mut().insert(self.redirects);
+        if self.api.background {
+            request.extensions_mut().insert(Background);
+        }
         let (head, body) = self.api.transport.send(request).await?.into_parts();
         if head.status.is_server_error() {
             return Err(ProviderError::Failed {

@@ -36,6 +36,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
+use crate::domain::webhook::{SecretUpdate, WebhookEvent};
 
 /// "Project and Team: Read".
 const PROJECT: &str = "vso.project";
@@ -69,7 +70,8 @@ static ABOUT: About = About {
         (CapabilityType::ManageWebhooks, &[CODE]),
     ],
     minimum_server_version: wire::MINIMUM,
-    webhook_events: &["PUSH", "TAG", "PULL_REQUEST"],
+    webhook_events: &WebhookEvent::CHOSEN,
+    webhook_secret: SecretUpdate::InPlace,
     tells_expiry: false,
     tells_scopes: false,
     max_page_size: 1_000,

@@ -35,6 +35,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
+use crate::domain::webhook::{SecretUpdate, WebhookEvent};
 
 static ABOUT: About = About {
     id: "bitbucket-cloud",
@@ -107,7 +108,8 @@ static ABOUT: About = About {
         ),
     ],
     minimum_server_version: "",
-    webhook_events: &["PUSH", "TAG", "PULL_REQUEST"],
+    webhook_events: &WebhookEvent::CHOSEN,
+    webhook_secret: SecretUpdate::InPlace,
     tells_expiry: false,
     tells_scopes: true,
     max_page_size: 100,

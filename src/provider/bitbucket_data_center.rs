@@ -34,6 +34,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
+use crate::domain::webhook::{SecretUpdate, WebhookEvent};
 
 /// The lowest version: archived repositories and the filter by project key came with it.
 const MINIMUM_VERSION: &str = "8.0";
@@ -88,7 +89,8 @@ static ABOUT: About = About {
         (CapabilityType::ManageWebhooks, &[ADMIN]),
     ],
     minimum_server_version: MINIMUM_VERSION,
-    webhook_events: &["PUSH", "TAG", "PULL_REQUEST"],
+    webhook_events: &WebhookEvent::CHOSEN,
+    webhook_secret: SecretUpdate::InPlace,
     tells_expiry: false,
     tells_scopes: false,
     max_page_size: 1_000,

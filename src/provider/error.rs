@@ -44,6 +44,10 @@ pub enum Restriction {
     AppPolicy,
     /// The provider has shut the repository.
     RepositoryBlocked,
+    /// The repository is archived, which makes it read-only.
+    RepositoryArchived,
+    /// The server's administrator switched webhooks off.
+    WebhooksDisabled,
 }
 
 impl Restriction {
@@ -56,6 +60,8 @@ impl Restriction {
             Self::AddressList => "ADDRESS_NOT_LISTED",
             Self::AppPolicy => "APPLICATION_NOT_APPROVED",
             Self::RepositoryBlocked => "REPOSITORY_BLOCKED",
+            Self::RepositoryArchived => "REPOSITORY_ARCHIVED",
+            Self::WebhooksDisabled => "WEBHOOKS_DISABLED",
         }
     }
 
@@ -68,6 +74,8 @@ impl Restriction {
             Self::AddressList => "an organization admits calls from its list of addresses alone",
             Self::AppPolicy => "an organization has not approved the application that made the token",
             Self::RepositoryBlocked => "the provider has blocked the repository",
+            Self::RepositoryArchived => "the repository is archived and therefore read-only",
+            Self::WebhooksDisabled => "the server's administrator switched webhooks off",
         }
     }
 
@@ -86,6 +94,8 @@ impl Restriction {
                 "Have an owner of the organization approve the application, or use a personal access token."
             }
             Self::RepositoryBlocked => "Ask the provider's support why.",
+            Self::RepositoryArchived => "Unarchive the repository at the provider.",
+            Self::WebhooksDisabled => "Have the server's administrator switch webhooks on.",
         }
     }
 }
@@ -169,6 +179,18 @@ pub enum ProviderError {
     /// There is no such thing, or the token does not see it.
     #[error("not found")]
     NotFound,
+    /// The provider does not deliver to the webhook's target.
+    #[error("the provider refuses the webhook's target")]
+    WebhookTargetRefused {
+        /// The provider's setting that decides it, for people.
+        setting: &'static str,
+    },
+    /// The repository has as many webhooks as the provider allows.
+    #[error("the repository has as many webhooks as the provider allows")]
+    WebhookLimitReached,
+    /// The provider has such a webhook already.
+    #[error("the provider has such a webhook already")]
+    WebhookExists,
     /// The provider has no such function.
     #[error("the provider cannot do this")]
     Unsupported,
@@ -179,6 +201,22 @@ impl ProviderError {
     #[must_use]
     pub const fn garbled(problem: &'static str) -> Self {
         Self::Failed { problem, status: None }
+    }
+
+    /// Whether the provider may have done what it was asked although the call failed.
+    #[must_use]
+    pub const fn leaves_open(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Failed { .. } => true,
+            Self::Unreachable { phase } => matches!(phase, Phase::Read),
+            _ => false,
+        }
+    }
+
+    /// Whether the token, or its user, has no right to do what was asked.
+    #[must_use]
+    pub const fn lacks_right(&self) -> bool {
+        matches!(self, Self::ScopeMissing { .. } | Self::Forbidden | Self::Restricted { .. })
     }
 }
 

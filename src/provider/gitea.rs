@@ -31,6 +31,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
+use crate::domain::webhook::{SecretUpdate, WebhookEvent};
 
 /// Names the token's user, and by it the user's repositories.
 const READ_USER: &str = "read:user";
@@ -62,7 +63,8 @@ static ABOUT: About = About {
         (CapabilityType::ManageWebhooks, &[WRITE_REPOSITORY]),
     ],
     minimum_server_version: "Gitea 1.20, Forgejo 7",
-    webhook_events: &["PUSH", "TAG", "PULL_REQUEST"],
+    webhook_events: &WebhookEvent::CHOSEN,
+    webhook_secret: SecretUpdate::NewHook,
     tells_expiry: false,
     tells_scopes: true,
     max_page_size: 50,

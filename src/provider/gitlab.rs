@@ -30,6 +30,7 @@ use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
+use crate::domain::webhook::{SecretUpdate, WebhookEvent};
 
 /// GitLab's own cloud.
 const CLOUD_BASE_URL: &str = "https://gitlab.com";
@@ -82,7 +83,8 @@ static ABOUT: About = About {
         (CapabilityType::ManageWebhooks, &["api"]),
     ],
     minimum_server_version: MINIMUM_VERSION,
-    webhook_events: &["PUSH", "TAG", "PULL_REQUEST"],
+    webhook_events: &WebhookEvent::CHOSEN,
+    webhook_secret: SecretUpdate::InPlace,
     tells_expiry: true,
     tells_scopes: true,
     max_page_size: 100,

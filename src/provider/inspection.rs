@@ -191,6 +191,11 @@ fn words(error: &ProviderError) -> (&'static str, String, &'static str) {
         ProviderError::NotFound => {
             ("PROVIDER_ERROR", "the provider does not know this call".to_owned(), "Check `base_url`.")
         }
+        ProviderError::WebhookTargetRefused { setting } => ("WEBHOOK_TARGET_REFUSED", message(), setting),
+        ProviderError::WebhookLimitReached => {
+            ("WEBHOOK_LIMIT_REACHED", message(), "Remove webhooks that nobody needs any more.")
+        }
+        ProviderError::WebhookExists => ("PROVIDER_ERROR", message(), "Try again later."),
         ProviderError::Unsupported => ("PROVIDER_CAPABILITY_UNSUPPORTED", message(), "Upgrade the server."),
     }
 }

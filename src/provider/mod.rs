@@ -12,14 +12,19 @@ use url::Url;
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::{Hosting, RateLimit, Scope};
 use crate::domain::credential::{
-    Account, Capabilities, CapabilityType, Credential, CredentialKind, ExpireTimeSource,
+    Account, Capabilities, CapabilityType, Credential, CredentialForm, CredentialKind, ExpireTimeSource,
+    GitLogin, Secret,
 };
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, Proof};
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::{Ref, RefKind};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::CheckResult;
 use crate::domain::violation::{FieldViolation, Refusal};
+use crate::domain::webhook::{
+    RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookEvent, WebhookSetup,
+};
 
 pub mod api;
 pub mod azure_devops;
@@ -144,6 +149,22 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// [`ProviderError::NotFound`] if the token sees none of that id; see [`ProviderError`].
     async fn repository(&self, api: &Api, id: &str) -> Result<Repository, ProviderError>;
 
+    /// The repository of that stable id, last seen as `full_name`. Where the provider has no call by id, that place is
+    /// tried first, and what is there is only taken if it has the id; then as [`Provider::repository`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::repository`].
+    async fn known_repository(
+        &self,
+        api: &Api,
+        id: &str,
+        full_name: &str,
+    ) -> Result<Repository, ProviderError> {
+        let _ = full_name;
+        self.repository(api, id).await
+    }
+
     /// The repository of that full name or clone URL.
     ///
     /// # Errors
@@ -168,6 +189,125 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         list: &RefList,
         at: Option<&Cursor>,
     ) -> Result<Page<Ref>, ProviderError>;
+
+    /// How git signs in with a credential of that form, whose account is `account` as far as is known.
+    fn git_login(&self, form: &CredentialForm, account: Option<&Account>) -> GitLogin {
+        let _ = (form, account);
+        GitLogin { username: String::new(), scheme: crate::domain::credential::AuthScheme::Basic }
+    }
+
+    /// The webhooks of the repository that deliver to `wanted.target_url`, all pages, in the order of their making as
+    /// far as the provider tells it. `repository` was read a moment ago: its full name is the current one.
+    ///
+    /// # Errors
+    ///
+    /// The rights are missing: [`ProviderError::ScopeMissing`], [`ProviderError::Forbidden`] or
+    /// [`ProviderError::Restricted`]. See [`ProviderError`].
+    async fn webhooks(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
+        let _ = (api, repository, wanted);
+        Err(ProviderError::Unsupported)
+    }
+
+    /// Makes the webhook. Never sent twice by the layers below; where the answer is lost, whether it was made is for
+    /// [`Provider::webhooks`] to say. Where one webhook is several subscriptions, a failure can leave some of them: the
+    /// next listing shows them as one hook whose events drifted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::webhooks`], and [`ProviderError::WebhookTargetRefused`], [`ProviderError::WebhookLimitReached`],
+    /// [`ProviderError::WebhookExists`].
+    async fn create_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        let _ = (api, repository, wanted, secret);
+        Err(ProviderError::Unsupported)
+    }
+
+    /// Makes the webhook `hook` as it is wanted, in place: events, activity, content type, TLS verification, and its
+    /// secret where the provider can ([`About::webhook_secret`]). Repeating it changes nothing more. The secret is
+    /// always sent, because some providers drop it otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::create_webhook`]; [`ProviderError::NotFound`] if there is no such webhook.
+    async fn update_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        hook: &RemoteWebhook,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        let _ = (api, repository, hook, wanted, secret);
+        Err(ProviderError::Unsupported)
+    }
+
+    /// Removes the webhook of that [`RemoteWebhook::id`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::NotFound`] if there is none: whether it is gone or out of sight is for a listing to say.
+    async fn delete_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<(), ProviderError> {
+        let _ = (api, repository, id);
+        Err(ProviderError::Unsupported)
+    }
+
+    /// Wakes a webhook that the provider suspended, with a test delivery. Only called for
+    /// [`crate::domain::webhook::WebhookHealth::Suspended`].
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::Unsupported`] where the provider suspends none.
+    async fn wake_webhook(&self, api: &Api, repository: &Repository, id: &str) -> Result<(), ProviderError> {
+        let _ = (api, repository, id);
+        Err(ProviderError::Unsupported)
+    }
+
+    /// What a person does to make the webhook by hand.
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
+        let _ = (repository, wanted);
+        WebhookSetup { scheme: SecretScheme::HmacSha256, content_type: "application/json", steps: Vec::new() }
+    }
+
+    /// What a delivery presents as its proof, if it is signed by `scheme`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsigned` or `ProofMalformed`.
+    fn proof(
+        &self,
+        scheme: SecretScheme,
+        headers: &DeliveryHeaders,
+        body: &[u8],
+    ) -> Result<Proof, DeliveryRefusal> {
+        let _ = (scheme, headers, body);
+        Err(DeliveryRefusal::Unsigned)
+    }
+
+    /// What a delivery tells. Lenient: a field that is missing stays empty, an unknown event is
+    /// [`WebhookEvent::Other`].
+    ///
+    /// # Errors
+    ///
+    /// `BodyMalformed`.
+    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
+        let _ = (headers, body);
+        Err(DeliveryRefusal::BodyMalformed)
+    }
 }
 
 /// Whether a provider answers at a place.
@@ -196,8 +336,10 @@ pub struct About {
     pub capability_scopes: &'static [(CapabilityType, &'static [&'static str])],
     /// The lowest server version that is supported; empty for a cloud alone.
     pub minimum_server_version: &'static str,
-    /// The webhook events that it can send, as names of `WebhookEventType`.
-    pub webhook_events: &'static [&'static str],
+    /// The webhook events that it can send.
+    pub webhook_events: &'static [WebhookEvent],
+    /// Whether it takes another secret for a webhook that exists.
+    pub webhook_secret: SecretUpdate,
     /// Whether it tells when a token ends.
     pub tells_expiry: bool,
     /// Whether it tells the scopes of a token.

@@ -168,3 +168,12 @@ proptest! {
         prop_assert!(ring(&[("k1", 1)]).open(&Sealed(bytes), &BINDING).is_err());
     }
 }
+
+#[test]
+fn w03_webhook_secrets_have_256_bits_and_never_come_twice() {
+    let ring = ring(&[("k1", 1)]);
+    let drawn: HashSet<String> =
+        (0..10_000).map(|_| ring.draw_webhook_secret().expect("random bytes").expose().to_owned()).collect();
+    assert_eq!(drawn.len(), 10_000);
+    assert!(drawn.iter().all(|text| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())));
+}

@@ -369,7 +369,7 @@ pub const fn reason_of(error: &ProviderError) -> &'static str {
         ProviderError::TlsUntrusted { .. } => "PROVIDER_TLS_UNTRUSTED",
         ProviderError::Timeout => "PROVIDER_TIMEOUT",
         ProviderError::RateLimited { .. } => "PROVIDER_RATE_LIMITED",
-        ProviderError::Failed { .. } => "PROVIDER_ERROR",
+        ProviderError::Failed { .. } | ProviderError::WebhookExists => "PROVIDER_ERROR",
         ProviderError::CredentialRejected { cause: RejectionCause::Expired, .. } => "CREDENTIAL_EXPIRED",
         ProviderError::CredentialRejected { .. } => "CREDENTIAL_INVALID",
         ProviderError::ScopeMissing { .. } => "CREDENTIAL_SCOPE_MISSING",
@@ -378,6 +378,8 @@ pub const fn reason_of(error: &ProviderError) -> &'static str {
         }
         ProviderError::Mismatch { .. } => "PROVIDER_MISMATCH",
         ProviderError::VersionUnsupported { .. } => "PROVIDER_VERSION_UNSUPPORTED",
+        ProviderError::WebhookTargetRefused { .. } => "WEBHOOK_TARGET_REFUSED",
+        ProviderError::WebhookLimitReached => "WEBHOOK_LIMIT_REACHED",
         ProviderError::Unsupported => "PROVIDER_CAPABILITY_UNSUPPORTED",
     }
 }

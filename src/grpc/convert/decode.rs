@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    const DOMAIN_REASONS: [FieldReason; 22] = [
+    const DOMAIN_REASONS: [FieldReason; 23] = [
         FieldReason::Required,
         FieldReason::Malformed,
         FieldReason::TooLong,
@@ -309,6 +309,7 @@ mod tests {
         FieldReason::CaCertificateMalformed,
         FieldReason::EndpointNotAllowed,
         FieldReason::CredentialRequiredForNewHost,
+        FieldReason::WebhookTargetNotAllowed,
     ];
 
     #[test]

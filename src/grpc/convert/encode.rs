@@ -11,6 +11,7 @@ use crate::domain::refs::{Ref, RefKind};
 use crate::domain::repository::{Namespace, NamespaceKind, Permission, Repository, Visibility};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::verification::{Check, CheckResult, Outcome, VerificationReport};
+use crate::domain::webhook::WebhookEvent;
 use crate::grpc::names::repository_name;
 use crate::proto::v1;
 use crate::provider::About;
@@ -207,17 +208,21 @@ pub(in crate::grpc) fn provider(about: &About) -> v1::Provider {
             })
             .collect(),
         minimum_server_version: about.minimum_server_version.to_owned(),
-        webhook_events: about
-            .webhook_events
-            .iter()
-            .filter_map(|name| v1::WebhookEventType::from_str_name(&format!("WEBHOOK_EVENT_TYPE_{name}")))
-            .map(|event| event as i32)
-            .collect(),
+        webhook_events: about.webhook_events.iter().map(|&event| webhook_event(event)).collect(),
         tells_expiry: about.tells_expiry,
         tells_scopes: about.tells_scopes,
         max_page_size: about.max_page_size,
         documentation_urls: about.documentation_urls.iter().map(|&url| url.to_owned()).collect(),
     }
+}
+
+pub(in crate::grpc) const fn webhook_event(event: WebhookEvent) -> i32 {
+    (match event {
+        WebhookEvent::Push => v1::WebhookEventType::Push,
+        WebhookEvent::Tag => v1::WebhookEventType::Tag,
+        WebhookEvent::PullRequest => v1::WebhookEventType::PullRequest,
+        WebhookEvent::Other => v1::WebhookEventType::Other,
+    }) as i32
 }
 
 const fn credential_kind(kind: CredentialKind) -> i32 {
