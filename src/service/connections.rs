@@ -1,6 +1,5 @@
 //! Connections: create, read, list, update, replace the credential, verify, delete.
 
-mod audit;
 mod create;
 mod credential;
 mod listing;
@@ -19,6 +18,7 @@ pub use update::{Edit, Update};
 pub(crate) use verification::UNNAMED;
 pub use verification::Verified;
 
+use super::audit::{self, Subject};
 use super::draft::{CheckedCredential, CheckedDraft};
 use super::error::{CredentialOrigin, Error};
 use super::verify::present;
@@ -96,7 +96,7 @@ impl Connections {
         let event = audit::event(
             context,
             EventType::ConnectionDeleted,
-            &record.connection,
+            Subject::connection(name),
             gone,
             BTreeMap::new(),
             now,

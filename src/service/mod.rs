@@ -1,5 +1,6 @@
 //! What the product does, behind the gRPC surface and in front of store, key ring and providers.
 
+mod audit;
 pub mod connections;
 pub mod draft;
 pub mod error;

@@ -22,8 +22,11 @@ use crate::domain::timestamp::Timestamp;
 
 mod connection;
 
-/// The version that this program writes, and the newest that it reads.
-pub(super) const VERSION: u8 = 1;
+/// The version that this program writes, and the newest that it reads. Version 2 knows more types of events, and
+/// events of more than connections.
+pub(super) const VERSION: u8 = 2;
+/// The oldest version that this program reads.
+const OLDEST: u8 = 1;
 
 const CHECKSUM_BYTES: usize = 4;
 
@@ -150,7 +153,7 @@ pub(super) fn unwrap<M: Message + Default>(key: &[u8], bytes: &[u8]) -> Result<M
     }
     let (&version, message) = covered.split_first().ok_or(RecordProblem::Damaged)?;
     match version {
-        VERSION => M::decode(message).map_err(|_| RecordProblem::Damaged),
+        OLDEST..=VERSION => M::decode(message).map_err(|_| RecordProblem::Damaged),
         newer if newer > VERSION => Err(RecordProblem::TooNew { found: newer, known: VERSION }),
         _ => Err(RecordProblem::Damaged),
     }
@@ -167,6 +170,7 @@ fn checksum(key: &[u8], covered: &[u8]) -> u32 {
 struct EventRow {
     #[prost(string, tag = "1")]
     uid: String,
+    /// Version 1 alone: the connection that the event is about.
     #[prost(string, tag = "2")]
     connection: String,
     #[prost(int32, tag = "3")]
@@ -181,6 +185,10 @@ struct EventRow {
     before: BTreeMap<String, String>,
     #[prost(btree_map = "string, string", tag = "8")]
     after: BTreeMap<String, String>,
+    #[prost(string, tag = "9")]
+    resource: String,
+    #[prost(string, repeated, tag = "10")]
+    connections: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -195,26 +203,48 @@ struct RememberedRow {
 
 impl From<&Event> for EventRow {
     fn from(event: &Event) -> Self {
-        let Event { uid, tenant: _, connection, event_type, actor, time, request_id, before, after } = event;
+        let Event {
+            uid,
+            tenant: _,
+            resource,
+            connections,
+            event_type,
+            actor,
+            time,
+            request_id,
+            before,
+            after,
+        } = event;
         Self {
             uid: uid.clone(),
-            connection: connection.as_str().to_owned(),
+            connection: String::new(),
             event_type: event_type.number(),
             actor: actor.clone(),
             time: time.unix_micros(),
             request_id: request_id.clone(),
             before: before.clone(),
             after: after.clone(),
+            resource: resource.clone(),
+            connections: connections.iter().map(|id| id.as_str().to_owned()).collect(),
         }
     }
 }
 
 impl EventRow {
     fn into_event(self, tenant: TenantId) -> Option<Event> {
+        let ids = self.connections.iter().map(|id| ConnectionId::parse(id).ok());
+        let (resource, connections) = if self.connection.is_empty() {
+            (self.resource, ids.collect::<Option<_>>()?)
+        } else {
+            let id = ConnectionId::parse(&self.connection).ok()?;
+            let name = ConnectionName { tenant: tenant.clone(), id: id.clone() };
+            (name.to_string(), vec![id])
+        };
         Some(Event {
             uid: self.uid,
             tenant,
-            connection: ConnectionId::parse(&self.connection).ok()?,
+            resource,
+            connections,
             event_type: EventType::from_number(self.event_type)?,
             actor: self.actor,
             time: Timestamp::from_unix_micros(self.time),
@@ -258,6 +288,22 @@ stored!(EventType {
     CredentialReplaced = 3,
     ConnectionDeleted = 4,
     StateChanged = 5,
+    CredentialExpiring = 6,
+    RepositoryLinked = 7,
+    RepositoryLinkUpdated = 8,
+    RepositoryUnlinked = 9,
+    ConnectionSwitched = 10,
+    RepositoryMoved = 11,
+    RepositoryAccessChanged = 12,
+    WebhookCreated = 13,
+    WebhookUpdated = 14,
+    WebhookAdopted = 15,
+    WebhookRemoved = 16,
+    WebhookOrphaned = 17,
+    WebhookStateChanged = 18,
+    WebhookSecretRotated = 19,
+    WebhookSecretRead = 20,
+    GitCredentialIssued = 21,
 });
 
 #[cfg(test)]
@@ -366,7 +412,8 @@ mod tests {
         Event {
             uid: "0190a6c0-0000-7000-8000-000000000002".to_owned(),
             tenant: name().tenant,
-            connection: name().id,
+            resource: name().to_string(),
+            connections: vec![name().id],
             event_type: EventType::CredentialReplaced,
             actor: "local".to_owned(),
             time: Timestamp::from_unix_micros(12),
@@ -427,6 +474,19 @@ mod tests {
     }
 
     #[test]
+    fn an_event_shows_in_as_many_trails_as_it_was_written_for() {
+        let mut event = event();
+        event.event_type = EventType::ConnectionSwitched;
+        event.resource = "tenants/acme/repositoryLinks/web".to_owned();
+        let other = ConnectionId::parse("other").expect("valid");
+        for connections in [vec![], vec![name().id], vec![name().id, other]] {
+            event.connections = connections;
+            let bytes = encode_event(KEY, &event);
+            assert_eq!(decode_event(KEY, &name().tenant, &bytes), Ok(event.clone()));
+        }
+    }
+
+    #[test]
     fn k01_no_flipped_bit_and_no_cut_and_no_other_key_is_read_as_data() {
         let bytes = encode_connection(KEY, &full());
         for at in 0..bytes.len() {
@@ -451,6 +511,7 @@ mod tests {
         bytes.extend_from_slice(&sum.to_le_bytes());
         let problem = decode_connection(KEY, name(), &bytes).expect_err("too new");
         assert_eq!(problem, RecordProblem::TooNew { found: VERSION + 1, known: VERSION });
-        assert!(problem.to_string().contains("version 2") && problem.to_string().contains("up to 1"));
+        let told = [format!("version {}", VERSION + 1), format!("up to {VERSION}")];
+        assert!(told.iter().all(|told| problem.to_string().contains(told)), "{problem}");
     }
 }

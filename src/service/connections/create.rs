@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::audit::{event, summary};
 use super::once::{Done, Repeat};
 use super::{Connections, new_connection, supplied};
 use crate::domain::connection::{
@@ -14,6 +13,7 @@ use crate::domain::event::EventType;
 use crate::domain::violation::FieldViolation;
 use crate::provider::gateway::Peer;
 use crate::provider::{Endpoint, Inspection};
+use crate::service::audit::{Subject, event, summary};
 use crate::service::draft::{self, CheckedDraft, ConnectionDraft, Violations};
 use crate::service::error::Error;
 use crate::service::usage::to_the_hour;
@@ -107,7 +107,7 @@ impl Connections {
         let event = event(
             context,
             EventType::ConnectionCreated,
-            &connection,
+            Subject::connection(name),
             BTreeMap::new(),
             summary(&connection),
             now,

@@ -1,12 +1,12 @@
 //! ReplaceCredential.
 
-use super::audit::{difference, event, summary};
 use super::once::{Done, Repeat};
 use super::{Connections, Next, Verified, check_etag, peer, stored_endpoint, supplied};
 use crate::domain::connection::ConnectionName;
 use crate::domain::credential::Account;
 use crate::domain::event::EventType;
 use crate::domain::violation::FieldViolation;
+use crate::service::audit::{Subject, difference, event, summary};
 use crate::service::draft::{self, CredentialDraft, Violations};
 use crate::service::error::Error;
 use crate::service::usage::to_the_hour;
@@ -113,7 +113,7 @@ impl Connections {
             return Ok(verified);
         }
         let (was, is) = difference(&summary(before), &summary(&next.connection));
-        let event = event(context, EventType::CredentialReplaced, &next.connection, was, is, now);
+        let event = event(context, EventType::CredentialReplaced, Subject::connection(name), was, is, now);
         self.replace(&record, next, event, repeat, &verified, now).await?;
         Ok(verified)
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::audit::{difference, event, summary};
 use super::once::{Done, Repeat};
 use super::{Connections, Next, api_url_text, check_etag, forget_findings, stored_endpoint};
 use crate::domain::connection::{Connection, ConnectionName, ConnectionRecord, DisplayName, Scope};
@@ -12,6 +11,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::provider::gateway::Peer;
 use crate::provider::{Endpoint, Inspection, Provider};
+use crate::service::audit::{Subject, difference, event, summary};
 use crate::service::draft::{self, CheckedCredential, ConnectionDraft, CredentialDraft, Violations};
 use crate::service::error::{CredentialOrigin, Error};
 use crate::service::verify::{self, present, wanted};
@@ -165,7 +165,7 @@ impl Connections {
             return Ok(shown);
         }
         let (was, is) = difference(&summary(before), &summary(&next.connection));
-        let event = event(context, EventType::ConnectionUpdated, &next.connection, was, is, now);
+        let event = event(context, EventType::ConnectionUpdated, Subject::connection(name), was, is, now);
         self.replace(&record, next, event, repeat, &shown, now).await?;
         Ok(shown)
     }

@@ -2,13 +2,13 @@
 
 use uuid::Uuid;
 
-use super::audit::{difference, event, summary};
 use super::{Connections, new_connection, peer, replace_change, stored_endpoint};
 use crate::domain::connection::{Connection, ConnectionId, ConnectionName, TenantId};
 use crate::domain::event::EventType;
 use crate::domain::verification::{Check, CheckResult, VerificationReport};
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::provider::gateway::Peer;
+use crate::service::audit::{Subject, difference, event, summary};
 use crate::service::draft::{self, ConnectionDraft, Violations};
 use crate::service::error::Error;
 use crate::service::usage::to_the_hour;
@@ -74,7 +74,7 @@ impl Connections {
                 changes.push(Change::Append(event(
                     context,
                     EventType::StateChanged,
-                    &connection,
+                    Subject::connection(name),
                     was,
                     is,
                     now,

@@ -60,7 +60,8 @@ pub(crate) fn event(of: &str, connection: &str) -> Event {
     Event {
         uid: format!("event of {connection}"),
         tenant: tenant(of),
-        connection: id(connection),
+        resource: name(of, connection).to_string(),
+        connections: vec![id(connection)],
         event_type: EventType::ConnectionCreated,
         actor: "local".to_owned(),
         time: Timestamp::from_unix_seconds(1_760_000_000),

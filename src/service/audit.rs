@@ -1,13 +1,13 @@
-//! What the audit trail keeps of a change.
+//! Makes the events of the audit trail.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use uuid::Uuid;
 
-use crate::domain::connection::Connection;
+use crate::domain::connection::{Connection, ConnectionId, ConnectionName, TenantId};
 use crate::domain::credential::{Capabilities, CredentialInfo, ExpireTimeSource};
-use crate::domain::event::{Event, EventType};
+use crate::domain::event::{Event, EventType, SYSTEM};
 use crate::domain::timestamp::Timestamp;
 use crate::service::Context;
 
@@ -67,23 +67,58 @@ pub(super) fn difference(before: &Fields, after: &Fields) -> (Fields, Fields) {
     (only(before, after), only(after, before))
 }
 
-/// The event of a change that `context` asked for.
+/// What an event speaks of.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    /// Whose it is.
+    pub(super) tenant: TenantId,
+    /// Its full name.
+    pub(super) resource: String,
+    /// The connections in whose trails the event shows, each once.
+    pub(super) connections: Vec<ConnectionId>,
+}
+
+impl Subject {
+    /// A connection itself.
+    pub(super) fn connection(name: &ConnectionName) -> Self {
+        Self { tenant: name.tenant.clone(), resource: name.to_string(), connections: vec![name.id.clone()] }
+    }
+}
+
+/// The event of what the caller behind `context` did.
 pub(super) fn event(
     context: &Context,
     event_type: EventType,
-    connection: &Connection,
+    subject: Subject,
     before: Fields,
     after: Fields,
     now: Timestamp,
 ) -> Event {
     Event {
-        uid: Uuid::now_v7().to_string(),
-        tenant: connection.name.tenant.clone(),
-        connection: connection.name.id.clone(),
-        event_type,
         actor: context.actor.clone(),
-        time: now,
         request_id: context.request_id.clone(),
+        ..own_event(event_type, subject, before, after, now)
+    }
+}
+
+/// The event of what the service did by itself.
+pub(super) fn own_event(
+    event_type: EventType,
+    subject: Subject,
+    before: Fields,
+    after: Fields,
+    now: Timestamp,
+) -> Event {
+    let Subject { tenant, resource, connections } = subject;
+    Event {
+        uid: Uuid::now_v7().to_string(),
+        tenant,
+        resource,
+        connections,
+        event_type,
+        actor: SYSTEM.to_owned(),
+        time: now,
+        request_id: String::new(),
         before,
         after,
     }
