@@ -376,7 +376,7 @@ impl Answer {
 }
 
 /// Bounds the nesting and the number of values before a parser builds anything.
-fn check_shape(body: &[u8]) -> Result<(), &'static str> {
+pub(super) fn check_shape(body: &[u8]) -> Result<(), &'static str> {
     let (mut depth, mut values) = (0_usize, 0_usize);
     let mut at = 0;
     while let Some(byte) = body.get(at) {

@@ -31,6 +31,7 @@ pub mod azure_devops;
 pub mod bitbucket_cloud;
 pub mod bitbucket_data_center;
 mod credential;
+mod deliveries;
 mod endpoint;
 pub mod error;
 mod fields;
