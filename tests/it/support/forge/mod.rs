@@ -28,6 +28,7 @@ mod fault;
 mod gitea;
 mod github;
 mod gitlab;
+mod hooks;
 mod raw;
 mod refs;
 mod server;
@@ -49,6 +50,7 @@ pub(crate) use github::data::GithubConfig;
 pub(crate) use github::tokens::{GithubToken, TokenState as GithubTokenState, known as github_tokens};
 pub(crate) use gitlab::data::GitlabConfig;
 pub(crate) use gitlab::tokens::{GitlabToken, TokenKind, TokenState, known as gitlab_tokens};
+pub(crate) use hooks::{Hook, HookState, Hooks};
 pub(crate) use wire::{Query, Reply, Seen};
 
 use std::collections::VecDeque;
@@ -294,7 +296,8 @@ impl Forge {
         self.fault_after("/", 0, fault, usize::MAX);
     }
 
-    /// The next `times` requests whose path and query start with `prefix` meet `fault`.
+    /// The next `times` requests whose path and query start with `prefix` meet `fault`. A method may stand before it:
+    /// `POST /`.
     pub(crate) fn fault_on(&self, prefix: &str, fault: Fault, times: usize) {
         self.fault_after(prefix, 0, fault, times);
     }
@@ -344,6 +347,38 @@ impl Forge {
             .map(|scripted| format!("{} {}", scripted.method, scripted.prefix))
             .collect();
         assert!(left.is_empty(), "scripted answers nobody asked for: {left:?}");
+    }
+
+    /// The webhooks that a provider (`github`, ...) keeps: to be asked, altered, switched off, removed.
+    pub(crate) fn hooks(&self, provider: &str) -> &Hooks {
+        match provider {
+            "azure-devops" => &self.shared.azure.hooks,
+            "bitbucket-cloud" => &self.shared.bitbucket_cloud.hooks,
+            "bitbucket-data-center" => &self.shared.bitbucket_data_center.hooks,
+            "gitea" => &self.shared.gitea.hooks,
+            "github" => &self.shared.github.hooks,
+            "gitlab" => &self.shared.gitlab.hooks,
+            other => panic!("there is no fake of {other}"),
+        }
+    }
+
+    /// Takes from a token, or from its user, the right to change webhooks. It still reads what it read before.
+    pub(crate) fn lower_to_read_only(&self, provider: &str, token: &str) {
+        match provider {
+            "azure-devops" => self.edit_azure_token(token, |token| token.admin = false),
+            "bitbucket-cloud" => self.edit_bitbucket_cloud_token(token, |token| {
+                token.scopes.retain(|scope| !scope.contains("webhook"));
+            }),
+            "bitbucket-data-center" => self.edit_data_center_token(token, |token| token.level = Level::Read),
+            "gitea" => self.edit_gitea_token(token, |token| {
+                for scope in &mut token.scopes {
+                    *scope = scope.replacen("write:", "read:", 1);
+                }
+            }),
+            "github" => self.edit_github_token(token, |token| token.reads_only = true),
+            "gitlab" => self.edit_gitlab_token(token, |token| token.scopes = vec!["read_api".to_owned()]),
+            other => panic!("there is no fake of {other}"),
+        }
     }
 
     /// Changes a GitLab token while the forge runs: revoke it, narrow its scopes, give it to another
@@ -490,8 +525,10 @@ impl Control {
     /// The first rule that still has something to spoil, and its place.
     fn fault(&mut self, seen: &Seen) -> Option<(usize, Fault)> {
         let target = seen.target();
+        let with_method = format!("{} {target}", seen.method);
         for (index, rule) in self.rules.iter_mut().enumerate() {
-            if rule.left == 0 || !target.starts_with(&rule.prefix) {
+            let is_meant = target.starts_with(&rule.prefix) || with_method.starts_with(&rule.prefix);
+            if rule.left == 0 || !is_meant {
                 continue;
             }
             if rule.skip > 0 {

@@ -14,6 +14,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::fault::SIGN_IN;
+use super::hooks::{HookIds, Hooks};
 use super::refs::Refs;
 use super::wire::{Reply, Seen, decode};
 use super::{AzureConfig, COLLECTION, ForgeConfig, ORGANIZATION, lock};
@@ -33,6 +34,8 @@ pub(super) struct Instance {
     server: Data,
     refs: Refs,
     tokens: Mutex<Vec<AzureToken>>,
+    /// The webhooks that it keeps.
+    pub(super) hooks: Hooks,
 }
 
 /// One of the two forms.
@@ -60,6 +63,7 @@ impl Instance {
             server: Data::build(azure, server, true)?,
             refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue()),
+            hooks: Hooks::new(HookIds::Uuid),
             config: azure.clone(),
         })
     }

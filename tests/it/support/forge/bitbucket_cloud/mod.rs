@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use base64::Engine;
 use serde_json::{Value, json};
 
+use super::hooks::{HookIds, Hooks};
 use super::refs::Refs;
 use super::wire::{Query, Reply, Seen, decode};
 use super::{ForgeConfig, broken, lock};
@@ -31,6 +32,8 @@ pub(super) struct Instance {
     data: Data,
     refs: Refs,
     tokens: Mutex<Vec<BitbucketToken>>,
+    /// The webhooks that it keeps.
+    pub(super) hooks: Hooks,
     user: Value,
 }
 
@@ -43,6 +46,7 @@ impl Instance {
             data: Data::build(&config.bitbucket_cloud)?,
             refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue()),
+            hooks: Hooks::new(HookIds::BracedUuid),
             user: user["response"]["body"].clone(),
             config: config.bitbucket_cloud.clone(),
         })

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use base64::Engine;
 use serde_json::{Value, json};
 
+use super::hooks::{HookIds, Hooks};
 use super::refs::Refs;
 use super::wire::{Query, Reply, Seen, decode, encode};
 use super::{ForgeConfig, broken, lock};
@@ -27,6 +28,8 @@ pub(super) struct Instance {
     data: Data,
     refs: Refs,
     tokens: Mutex<Vec<DataCenterToken>>,
+    /// The webhooks that it keeps.
+    pub(super) hooks: Hooks,
     user: Value,
     properties: Value,
 }
@@ -44,6 +47,7 @@ impl Instance {
         Ok(Self {
             refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue(data.projects[0].id, Data::id(0))),
+            hooks: Hooks::new(HookIds::Number),
             user: serde_json::from_str(user).map_err(|error| broken("user.json", error))?,
             properties: exchange["response"]["body"].clone(),
             config: config.bitbucket_data_center.clone(),

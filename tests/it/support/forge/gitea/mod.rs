@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use super::hooks::{HookIds, Hooks};
 use super::refs::Refs;
 use super::wire::{Query, Reply, Seen};
 use super::{ForgeConfig, broken, lock};
@@ -29,6 +30,8 @@ pub(super) struct Instance {
     data: Data,
     refs: Refs,
     tokens: Mutex<Vec<GiteaToken>>,
+    /// The webhooks that it keeps.
+    pub(super) hooks: Hooks,
     user: Value,
 }
 
@@ -43,6 +46,7 @@ impl Instance {
             data: Data::build(&config.gitea, root)?,
             refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue()),
+            hooks: Hooks::new(HookIds::Number),
             user: user["response"]["body"].clone(),
             config: config.gitea.clone(),
         })

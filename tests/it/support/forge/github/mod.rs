@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use super::hooks::{HookIds, Hooks};
 use super::refs::Refs;
 use super::wire::{Query, Reply, Seen};
 use super::{ForgeConfig, broken, lock};
@@ -32,6 +33,8 @@ pub(super) struct Instance {
     data: Data,
     refs: Refs,
     tokens: Mutex<Vec<GithubToken>>,
+    /// The webhooks that it keeps.
+    pub(super) hooks: Hooks,
     user: Value,
 }
 
@@ -45,6 +48,7 @@ impl Instance {
             data: Data::build(&config.github, web)?,
             refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue(config.today)),
+            hooks: Hooks::new(HookIds::Number),
             user: user["response"]["body"].clone(),
             config: config.github.clone(),
         })

@@ -97,6 +97,7 @@ impl Instance {
             _ if caller.login == "robin" => Role::Stranger,
             _ => Data::role(index),
         };
+        let role = if caller.reads_only { role.min(Role::Pull) } else { role };
         let private_too = caller.kind != TokenKind::Classic || caller.has(&["repo"]);
         if private_too || public { role } else { Role::Stranger }
     }

@@ -101,6 +101,8 @@ pub(crate) struct GithubToken {
     pub(crate) expires: Option<String>,
     /// Whether it is authorized for the single sign-on of the second organization.
     pub(crate) single_sign_on: bool,
+    /// Whether its user may only read, everywhere.
+    pub(crate) reads_only: bool,
     /// The words of a 403 with which an organization's rule stands against everything but `/user`.
     pub(crate) refused_with: Option<String>,
     /// The user's number.
@@ -167,6 +169,7 @@ pub(super) fn issue(today: time::Date) -> Vec<GithubToken> {
         grants: grants.iter().map(|grant| (*grant).to_owned()).collect(),
         expires: days.map(|days| format!("{} 10:06:09 +0100", today + time::Duration::days(days))),
         single_sign_on: token != known::UNAUTHORIZED_SSO,
+        reads_only: false,
         refused_with: None,
         user_id,
         login: login.to_owned(),

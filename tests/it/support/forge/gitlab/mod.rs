@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use super::hooks::{HookIds, Hooks};
 use super::refs::Refs;
 use super::wire::{Reply, Seen};
 use super::{ForgeConfig, broken, lock};
@@ -33,6 +34,8 @@ pub(super) struct Instance {
     data: Data,
     refs: Refs,
     tokens: Mutex<Vec<GitlabToken>>,
+    /// The webhooks that it keeps.
+    pub(super) hooks: Hooks,
     user: Value,
     metadata: Value,
 }
@@ -48,6 +51,7 @@ impl Instance {
             data: Data::build(&config.gitlab, external)?,
             refs: Refs::new(config.branches, config.tags),
             tokens: Mutex::new(issue(config.today)),
+            hooks: Hooks::new(HookIds::Number),
             user: serde_json::from_str(user).map_err(|error| broken("user.json", error))?,
             metadata: serde_json::from_str(metadata).map_err(|error| broken("metadata.json", error))?,
             config: config.gitlab.clone(),
