@@ -16,8 +16,11 @@ use crate::support::forge::{
     github_tokens, gitlab_tokens,
 };
 
+mod bench;
+mod deliveries;
 mod habits;
 mod told;
+mod webhooks;
 
 /// What the suite needs to know of one provider.
 struct Subject {
