@@ -69,14 +69,7 @@ impl ConnectionId {
     ///
     /// `MALFORMED` or `TOKEN_IN_TEXT`.
     pub fn parse_chosen(text: &str) -> Result<Self, Refusal> {
-        refuse_token(text)?;
-        if is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(Refusal::new(
-            FieldReason::Malformed,
-            "a connection id has 1 to 63 characters of a-z, 0-9 and -, starts with a letter and does not end with -",
-        ))
+        parse_chosen_id(text, "connection").map(Self)
     }
 
     /// Parses an id as it may stand in a resource name: a chosen one, or a generated UUID in lower case.
@@ -85,10 +78,7 @@ impl ConnectionId {
     ///
     /// `MALFORMED` or `TOKEN_IN_TEXT`.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        if is_canonical_uuid(text) {
-            return Ok(Self(text.to_owned()));
-        }
-        Self::parse_chosen(text)
+        parse_id(text, "connection").map(Self)
     }
 
     /// The id as text.
@@ -102,6 +92,28 @@ impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// An id that a caller chose for a resource called `what`.
+pub(super) fn parse_chosen_id(text: &str, what: &str) -> Result<String, Refusal> {
+    refuse_token(text)?;
+    if is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        FieldReason::Malformed,
+        format!(
+            "a {what} id has 1 to 63 characters of a-z, 0-9 and -, starts with a letter and does not end with -"
+        ),
+    ))
+}
+
+/// The same, or a generated UUID in lower case.
+pub(super) fn parse_id(text: &str, what: &str) -> Result<String, Refusal> {
+    if is_canonical_uuid(text) {
+        return Ok(text.to_owned());
+    }
+    parse_chosen_id(text, what)
 }
 
 fn is_dns_label(text: &str) -> bool {

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod credential;
 pub mod delivery;
 pub mod event;
+pub mod link;
 pub mod page;
 pub mod refs;
 pub mod repository;

@@ -37,6 +37,12 @@ impl Cause {
     }
 }
 
+/// Most resources that one answer names: details travel in headers, which clients bound.
+const MAX_PRECONDITIONS: usize = 25;
+/// The types of resources, as they stand in the proto files.
+const CONNECTION: &str = "gitmoor.dev/Connection";
+const LINK: &str = "gitmoor.dev/RepositoryLink";
+
 /// The reason of a status of this service, such as `PROVIDER_TIMEOUT`.
 #[must_use]
 pub fn reason(status: &Status) -> String {
@@ -83,9 +89,70 @@ pub fn of(error: Error) -> Status {
         Error::IdTaken { name } => Answer::new(
             Code::AlreadyExists,
             ErrorReason::ResourceIdTaken,
-            format!("The id of {name} is or was used, and ids are never used again. Choose another connection_id."),
+            format!("The id of {name} is or was used, and ids are never used again. Choose another id."),
         )
-        .resource("gitmoor.dev/Connection", name.to_string())
+        .resource(if name.contains("/repositoryLinks/") { LINK } else { CONNECTION }, name)
+        .status(),
+        Error::LinkNotFound(name) => Answer::new(
+            Code::NotFound,
+            ErrorReason::RepositoryLinkNotFound,
+            format!("There is no repository link {name}."),
+        )
+        .resource(LINK, name)
+        .status(),
+        Error::AlreadyLinked { owner } => Answer::new(
+            Code::AlreadyExists,
+            ErrorReason::RepositoryAlreadyLinked,
+            format!("The repository is linked already, by {owner}. Use that link, or unlink it first."),
+        )
+        .resource(LINK, owner.to_string())
+        .status(),
+        Error::InUse { name, links, count } => {
+            let answer = Answer::new(
+                Code::FailedPrecondition,
+                ErrorReason::ConnectionInUse,
+                format!("{name} is in use by {count} repository links. Unlink or switch them, or set `force`."),
+            )
+            .meta("linkCount", count.to_string());
+            let told = "The link uses the connection.";
+            answer
+                .preconditions("CONNECTION_IN_USE", links.iter().map(|link| (link.to_string(), told.to_owned())))
+                .status()
+        }
+        Error::NoAlternate { link, provider } => Answer::new(
+            Code::FailedPrecondition,
+            ErrorReason::NoAlternateConnection,
+            format!("The tenant has no other connection of {} to switch {link} to. Create one first.", shown(&provider)),
+        )
+        .precondition("NO_ALTERNATE_CONNECTION", link.to_string(), "There is no other connection of the provider.")
+        .status(),
+        Error::ProviderMismatch { connection, found, wanted } => Answer::new(
+            Code::FailedPrecondition,
+            ErrorReason::ConnectionProviderMismatch,
+            format!("{connection} is of {}, the link of {}. Choose a connection of the same provider.", shown(&found), shown(&wanted)),
+        )
+        .precondition("CONNECTION_PROVIDER_MISMATCH", connection.to_string(), "The connection is of another provider.")
+        .status(),
+        Error::NotAccessible { connection, lost } => {
+            let answer = Answer::new(
+                Code::FailedPrecondition,
+                ErrorReason::RepositoryNotAccessible,
+                match lost.as_slice() {
+                    [(_, why)] => format!("{connection} does not reach the repository: {why}"),
+                    _ => format!("{connection} would not reach {} linked repositories.", lost.len()),
+                },
+            );
+            answer
+                .meta("linkCount", lost.len().to_string())
+                .preconditions("REPOSITORY_NOT_ACCESSIBLE", lost.into_iter())
+                .status()
+        }
+        Error::WebhookPermissionMissing { link, told } => Answer::new(
+            Code::FailedPrecondition,
+            ErrorReason::WebhookPermissionMissing,
+            format!("The token may not manage the webhooks of the repository of {link}. {told}"),
+        )
+        .help("Give the token the rights that GetProvider lists under MANAGE_WEBHOOKS, or follow GetWebhookSetup.", "")
         .status(),
         Error::Stale { name } => Answer::new(
             Code::Aborted,
@@ -488,12 +555,18 @@ impl Answer {
     }
 
     fn precondition(self, kind: &str, subject: String, description: &str) -> Self {
-        let violation = pb::precondition_failure::Violation {
+        self.preconditions(kind, [(subject, description.to_owned())])
+    }
+
+    /// Subject and description of each, at most [`MAX_PRECONDITIONS`].
+    fn preconditions(self, kind: &str, found: impl IntoIterator<Item = (String, String)>) -> Self {
+        let violation = |(subject, description)| pb::precondition_failure::Violation {
             r#type: kind.to_owned(),
             subject,
-            description: description.to_owned(),
+            description,
         };
-        self.detail("PreconditionFailure", &pb::PreconditionFailure { violations: vec![violation] })
+        let violations = found.into_iter().take(MAX_PRECONDITIONS).map(violation).collect();
+        self.detail("PreconditionFailure", &pb::PreconditionFailure { violations })
     }
 
     fn quota(self, subject: &str) -> Self {

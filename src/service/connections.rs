@@ -113,7 +113,7 @@ impl Connections {
             };
             // Bookkeeping in between is no change that somebody could mind; each round needs another one of it.
             if current.connection.generation != record.connection.generation {
-                return Err(Error::Stale { name: name.clone() });
+                return Err(Error::Stale { name: name.to_string() });
             }
             revision = current.revision;
         }
@@ -233,7 +233,7 @@ fn check_etag(connection: &Connection, sent: &str) -> Result<(), Error> {
     if sent.is_empty() || sent == etag(connection) {
         Ok(())
     } else {
-        Err(Error::Stale { name: connection.name.clone() })
+        Err(Error::Stale { name: connection.name.to_string() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong, one variant for each thing that a caller can do about it.
 
 use crate::domain::connection::ConnectionName;
+use crate::domain::link::LinkName;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::FieldViolation;
 use crate::provider::ProviderError;
@@ -39,13 +40,66 @@ pub enum Error {
     #[error("the id is or was used")]
     IdTaken {
         /// The name that cannot be had.
-        name: ConnectionName,
+        name: String,
     },
-    /// The etag is not that of the stored resource, or somebody wrote it in between.
-    #[error("the connection changed in between")]
-    Stale {
+    /// The tenant has no such repository link, or it is being unlinked.
+    #[error("there is no repository link {0}")]
+    LinkNotFound(String),
+    /// The tenant has a link to this repository.
+    #[error("the repository is linked already")]
+    AlreadyLinked {
+        /// The link that has it.
+        owner: LinkName,
+    },
+    /// Repositories are linked through the connection.
+    #[error("repositories are linked through the connection")]
+    InUse {
         /// Which connection.
         name: ConnectionName,
+        /// Some of the links.
+        links: Vec<LinkName>,
+        /// How many there are.
+        count: u64,
+    },
+    /// The tenant has no other connection of the provider to switch to.
+    #[error("there is no other connection of the provider")]
+    NoAlternate {
+        /// The link.
+        link: LinkName,
+        /// The provider's id.
+        provider: String,
+    },
+    /// The connection is of another provider than the link.
+    #[error("the connection is of another provider")]
+    ProviderMismatch {
+        /// The connection.
+        connection: ConnectionName,
+        /// The provider of the connection.
+        found: String,
+        /// The provider of the link.
+        wanted: String,
+    },
+    /// A connection does not reach repositories that it has to reach.
+    #[error("the connection does not reach the repository")]
+    NotAccessible {
+        /// The connection.
+        connection: ConnectionName,
+        /// What it does not reach, and why: the subject of a precondition, and its words.
+        lost: Vec<(String, String)>,
+    },
+    /// The token may not manage the repository's webhooks.
+    #[error("the token may not manage the repository's webhooks")]
+    WebhookPermissionMissing {
+        /// The link.
+        link: LinkName,
+        /// What is missing, for people.
+        told: String,
+    },
+    /// The etag is not that of the stored resource, or somebody wrote it in between.
+    #[error("the resource changed in between")]
+    Stale {
+        /// Which resource.
+        name: String,
     },
     /// The request id came before, with another content.
     #[error("the request id was used for another request")]
@@ -144,13 +198,39 @@ impl Error {
                 owner: ConnectionName { tenant: name.tenant.clone(), id: owner },
                 provider: provider.to_owned(),
             },
-            StoreError::IdTaken => Self::IdTaken { name: name.clone() },
-            StoreError::Stale => Self::Stale { name: name.clone() },
+            StoreError::IdTaken => Self::IdTaken { name: name.to_string() },
+            StoreError::Stale => Self::Stale { name: name.to_string() },
+            StoreError::InUse => Self::InUse { name: name.clone(), links: Vec::new(), count: 0 },
+            // No commit about a connection alone claims a repository.
+            StoreError::RepositoryLinked { .. } => {
+                Self::Bug { problem: "a repository was claimed for a connection".to_owned() }
+            }
             StoreError::RequestRemembered => Self::AlreadyAnswered,
             StoreError::Unreadable(record) => {
                 Self::Unreadable { name: name.to_string(), problem: record.problem.to_string() }
             }
             StoreError::Unavailable { problem } => Self::StoreUnavailable { problem },
+        }
+    }
+
+    /// A store error about the link `name` (or its webhook).
+    #[must_use]
+    pub fn from_link_store(error: StoreError, name: &LinkName) -> Self {
+        match error {
+            StoreError::NotFound => Self::LinkNotFound(name.to_string()),
+            StoreError::IdTaken => Self::IdTaken { name: name.to_string() },
+            StoreError::RepositoryLinked { owner } => {
+                Self::AlreadyLinked { owner: LinkName { tenant: name.tenant.clone(), id: owner } }
+            }
+            StoreError::Stale => Self::Stale { name: name.to_string() },
+            StoreError::RequestRemembered => Self::AlreadyAnswered,
+            StoreError::Unreadable(record) => {
+                Self::Unreadable { name: name.to_string(), problem: record.problem.to_string() }
+            }
+            StoreError::Unavailable { problem } => Self::StoreUnavailable { problem },
+            StoreError::NameTaken { .. } | StoreError::InUse => {
+                Self::Bug { problem: "a commit about a link failed as one about a connection".to_owned() }
+            }
         }
     }
 

@@ -3,17 +3,24 @@
 //! ```text
 //! c tenant 0 id                     a connection with its sealed secret
 //! e tenant 0 sequence (8)           an audit event
+//! h provider 0 instance 0 repository 0 target   a webhook with its sealed secrets
 //! i tenant 0 id                     an id whose connection is gone
+//! j tenant 0 id                     an id whose link is gone
 //! k                                 the service's own sealed secret
+//! l tenant 0 id                     a repository link
 //! m                                 the store itself: layout version, number of commits and of tenants
 //! n tenant 0 provider 0 name        a claimed display name, folded
 //! r tenant 0 request id             a remembered request
 //! s tenant                          how many rows of each kind the tenant has
 //! t time (8) tenant 0 request id    the remembered requests by time
+//! u tenant 0 provider 0 instance 0 repository   a linked repository, claimed by its link
+//! w time (8) key of a record        the work that is due for a link or a webhook
+//! x tenant 0 connection 0 id        the links by connection
+//! y tenant 0 connection             how many live links the connection has
 //! ```
 //!
-//! Numbers are big endian, so that the order of keys is theirs. Neither tenants nor ids nor names can
-//! hold the separator: the first two are letters, digits and `-`, a name has no control characters.
+//! Numbers are big endian, so that the order of keys is theirs. Neither tenants nor ids nor names nor URLs can
+//! hold the separator: the first two are letters, digits and `-`, the others have no control characters.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -25,6 +32,8 @@ use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, 
 use crate::domain::credential::Sealed;
 use crate::domain::event::Event;
 use crate::domain::timestamp::Timestamp;
+
+pub(super) mod links;
 
 /// Rows in the order of their keys.
 pub(super) trait Rows {
@@ -56,11 +65,18 @@ pub(super) const IDENTITY: &[u8] = b"k";
 
 const CONNECTION: u8 = b'c';
 const EVENT: u8 = b'e';
+const WEBHOOK: u8 = b'h';
 const RETIRED: u8 = b'i';
+const RETIRED_LINK: u8 = b'j';
+const LINK: u8 = b'l';
 const NAME: u8 = b'n';
 const REQUEST: u8 = b'r';
 const TENANT: u8 = b's';
 const REQUEST_TIME: u8 = b't';
+const CLAIM: u8 = b'u';
+const DUE: u8 = b'w';
+const LINK_INDEX: u8 = b'x';
+const LINK_COUNT: u8 = b'y';
 
 pub(super) fn connection_key(name: &ConnectionName) -> Vec<u8> {
     key(CONNECTION, &[name.tenant.as_str().as_bytes(), name.id.as_str().as_bytes()])
@@ -96,7 +112,12 @@ pub(super) fn request_time_key(time: Timestamp, tenant: &TenantId, request_id: &
 
 /// Where the time index begins for requests of the moment `time`.
 fn request_time_prefix(time: Timestamp) -> Vec<u8> {
-    let mut bytes = vec![REQUEST_TIME];
+    moment(REQUEST_TIME, time)
+}
+
+/// Where an index by time begins for the moment `time`.
+fn moment(kind: u8, time: Timestamp) -> Vec<u8> {
+    let mut bytes = vec![kind];
     // With the sign turned over, moments before 1970 sort before later ones.
     bytes.extend_from_slice(&(time.unix_micros().cast_unsigned() ^ (1 << 63)).to_be_bytes());
     bytes
@@ -295,14 +316,14 @@ pub(super) fn requests_before(
     Ok(found)
 }
 
-/// Counts what is there and compares it with what should be: every connection, display name, retired id and
-/// tenant, and the newest event of each tenant. Events in between are not walked, so that the age of a store
+/// Counts what is there and compares it with what should be: every connection, link, claimed name and
+/// repository, retired id and tenant, and the newest event of each tenant. Events in between are not walked, so that the age of a store
 /// does not slow its start: [`events`] notices their gaps. Costs one walk over the connections.
 ///
 /// Returns what is wrong, in words for an operator.
 pub(super) fn missing(rows: &impl Rows, store: StoreRow) -> Result<Option<String>, StoreError> {
     let mut found: BTreeMap<Vec<u8>, TenantRow> = BTreeMap::new();
-    for kind in [CONNECTION, NAME, RETIRED] {
+    for kind in [CONNECTION, NAME, RETIRED, LINK, CLAIM, RETIRED_LINK] {
         rows.walk(&[kind], &[kind + 1], &mut |key, _| {
             let tenant = key.get(1..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
             let row = match found.get_mut(tenant) {
@@ -312,7 +333,10 @@ pub(super) fn missing(rows: &impl Rows, store: StoreRow) -> Result<Option<String
             match kind {
                 CONNECTION => row.connections += 1,
                 NAME => row.names += 1,
-                _ => row.retired += 1,
+                RETIRED => row.retired += 1,
+                LINK => row.links += 1,
+                CLAIM => row.claims += 1,
+                _ => row.retired_links += 1,
             }
             ControlFlow::Continue(())
         })?;
@@ -334,6 +358,9 @@ pub(super) fn missing(rows: &impl Rows, store: StoreRow) -> Result<Option<String
             ("connections", found.connections, wanted.connections),
             ("display names", found.names, wanted.names),
             ("ids of deleted connections", found.retired, wanted.retired),
+            ("repository links", found.links, wanted.links),
+            ("linked repositories", found.claims, wanted.claims),
+            ("ids of deleted links", found.retired_links, wanted.retired_links),
         ] {
             if found != wanted {
                 return Ok(Some(format!("tenant {tenant} has {found} {what} and should have {wanted}")));

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::layout::{self, Rows, Visit};
+use super::layout::{self, Rows, Visit, links};
 use super::plan::Plan;
-use super::{Change, Listed, Remembered, Store, StoreError};
+use super::{Change, Due, Listed, ListedLink, Remembered, Store, StoreError};
 use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, TenantId};
 use crate::domain::credential::Sealed;
 use crate::domain::event::Event;
+use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{WebhookKey, WebhookRecord};
 
 /// A store without a disk. Rows are kept in their stored form, so that what does not survive encoding
 /// does not survive here either.
@@ -91,6 +93,54 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<(u64, Event)>, StoreError> {
         layout::events(&self.state().rows, tenant, after, limit)
+    }
+
+    async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, StoreError> {
+        links::link(&self.state().rows, name).map(Arc::new)
+    }
+
+    async fn links(
+        &self,
+        tenant: &TenantId,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<ListedLink>, StoreError> {
+        links::links(&self.state().rows, tenant, after, limit)
+    }
+
+    async fn links_of(
+        &self,
+        connection: &ConnectionName,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<LinkId>, StoreError> {
+        links::links_of(&self.state().rows, connection, after, limit)
+    }
+
+    async fn link_count(&self, connection: &ConnectionName) -> Result<u64, StoreError> {
+        links::link_count(&self.state().rows, connection)
+    }
+
+    async fn link_of(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        instance: &str,
+        repository_id: &str,
+    ) -> Result<Option<LinkId>, StoreError> {
+        links::link_of(&self.state().rows, tenant, provider, instance, repository_id)
+    }
+
+    async fn link_id_taken(&self, name: &LinkName) -> Result<bool, StoreError> {
+        links::link_id_taken(&self.state().rows, name)
+    }
+
+    async fn webhook(&self, key: &WebhookKey) -> Result<Arc<WebhookRecord>, StoreError> {
+        links::webhook(&self.state().rows, key).map(Arc::new)
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Due)>, StoreError> {
+        links::due(&self.state().rows, until, limit)
     }
 
     async fn identity(&self) -> Result<Option<Sealed>, StoreError> {

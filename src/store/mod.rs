@@ -12,7 +12,9 @@ use crate::domain::connection::{
 };
 use crate::domain::credential::Sealed;
 use crate::domain::event::Event;
+use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{WebhookKey, WebhookRecord};
 
 mod layout;
 pub mod memory;
@@ -87,6 +89,81 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> Result<Vec<(u64, Event)>, StoreError>;
 
+    /// The link of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`]; [`StoreError::Unreadable`] if its record does not decode.
+    async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, StoreError>;
+
+    /// At most `limit` links of one tenant in the order of their ids, after the id `after`, as
+    /// [`Store::connections`] lists connections.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn links(
+        &self,
+        tenant: &TenantId,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<ListedLink>, StoreError>;
+
+    /// The ids of at most `limit` links of one connection in their order, after the id `after`; those that are being
+    /// unlinked too.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    async fn links_of(
+        &self,
+        connection: &ConnectionName,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<LinkId>, StoreError>;
+
+    /// How many live links the connection has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    async fn link_count(&self, connection: &ConnectionName) -> Result<u64, StoreError>;
+
+    /// Which live link of the tenant has that repository, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], [`StoreError::Unreadable`].
+    async fn link_of(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        instance: &str,
+        repository_id: &str,
+    ) -> Result<Option<LinkId>, StoreError>;
+
+    /// Whether an id was ever used in the tenant, by a link that exists or by one that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn link_id_taken(&self, name: &LinkName) -> Result<bool, StoreError>;
+
+    /// The webhook of that key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`]; [`StoreError::Unreadable`] if its record does not decode.
+    async fn webhook(&self, key: &WebhookKey) -> Result<Arc<WebhookRecord>, StoreError>;
+
+    /// At most `limit` links and webhooks whose work is due at `until` or before, the longest due first, each with the
+    /// moment it is due.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Due)>, StoreError>;
+
     /// The service's own sealed secret, if one was committed; see [`Change::Identify`].
     ///
     /// # Errors
@@ -99,7 +176,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NameTaken`], [`StoreError::IdTaken`], [`StoreError::Stale`], [`StoreError::NotFound`] or
+    /// [`StoreError::NameTaken`], [`StoreError::IdTaken`], [`StoreError::RepositoryLinked`], [`StoreError::InUse`],
+    /// [`StoreError::Stale`], [`StoreError::NotFound`] or
     /// [`StoreError::RequestRemembered`] if a change does not fit what is stored: nothing was changed.
     /// [`StoreError::Unreadable`] if a stored record that a change needs does not decode.
     /// [`StoreError::Unavailable`] if the disk refuses or was not heard of in time: whether the changes were made
@@ -120,6 +198,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
 /// One row of a listing.
 pub type Listed = Result<Arc<ConnectionRecord>, UnreadableRecord>;
+
+/// One row of a listing of links.
+pub type ListedLink = Result<Arc<LinkRecord>, UnreadableRecord>;
+
+/// What work is due for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Due {
+    /// A link's repository is to be looked at.
+    Link(LinkName),
+    /// A webhook is to be compared with the provider, made, changed or removed.
+    Webhook(WebhookKey),
+}
 
 /// A record that is there but does not decode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +251,7 @@ pub enum Change {
         /// The revision that must be stored now.
         expected: Revision,
     },
-    /// Removes a connection and frees its display name; its id stays taken for ever.
+    /// Removes a connection that no live link uses, and frees its display name; its id stays taken for ever.
     Remove {
         /// Which one.
         name: ConnectionName,
@@ -175,6 +265,46 @@ pub enum Change {
     /// Stores the service's own sealed secret, unless one is stored ([`StoreError::RequestRemembered`] is not
     /// used for that: an existing one is simply kept and the commit goes on).
     Identify(Sealed),
+    /// Adds a link and claims its id and its repository. Its revision must be 1, and its connection must be there.
+    InsertLink(Box<LinkRecord>),
+    /// Replaces a link, and moves its claims: to another connection or instance, or away if it is no longer live.
+    ReplaceLink {
+        /// The record as it will be, with the revision `expected` plus one.
+        record: Box<LinkRecord>,
+        /// The revision that must be stored now.
+        expected: Revision,
+    },
+    /// Removes a link with its claims; its id stays taken for ever.
+    RemoveLink {
+        /// Which one.
+        name: LinkName,
+        /// The revision that must be stored now.
+        expected: Revision,
+    },
+    /// Adds a webhook (`None`: none must be stored) or replaces it.
+    PutWebhook {
+        /// The record as it will be, with the revision 1 or `expected` plus one.
+        record: Box<WebhookRecord>,
+        /// The revision that must be stored now.
+        expected: Option<Revision>,
+    },
+    /// Removes a webhook.
+    RemoveWebhook {
+        /// Which one.
+        key: WebhookKey,
+        /// The revision that must be stored now.
+        expected: Revision,
+    },
+    /// Changes nothing, but lets the commit fail as [`StoreError::Stale`] unless the connection is still the one with
+    /// that uid and credential, and enabled: what was proven with a credential holds for that one alone.
+    Require {
+        /// The connection.
+        connection: ConnectionName,
+        /// Its uid.
+        uid: String,
+        /// The version of its credential.
+        credential_version: i64,
+    },
 }
 
 /// What is kept of a request that changed something, so that its repetition has no second effect.
@@ -207,6 +337,15 @@ pub enum StoreError {
     /// The id is or was used.
     #[error("the id is taken")]
     IdTaken,
+    /// A live link of the tenant has that repository.
+    #[error("the repository is linked already")]
+    RepositoryLinked {
+        /// The link that has it.
+        owner: LinkId,
+    },
+    /// Live links use the connection.
+    #[error("links use the connection")]
+    InUse,
     /// Somebody else wrote the record in between.
     #[error("the record has another revision than expected")]
     Stale,

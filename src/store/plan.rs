@@ -9,6 +9,8 @@ use crate::domain::connection::{ConnectionName, ConnectionRecord, Revision, Tena
 use crate::domain::credential::Sealed;
 use crate::domain::event::Event;
 
+mod links;
+
 /// What commits will write, on top of the rows that are there. Each commit sees the ones before it; one
 /// that fails leaves nothing.
 pub(super) struct Plan<'a, R> {
@@ -80,6 +82,14 @@ impl<'a, R: Rows> Plan<'a, R> {
             Change::Append(event) => self.append(event),
             Change::Remember(remembered) => self.remember(remembered),
             Change::Identify(sealed) => self.identify(sealed),
+            Change::InsertLink(record) => self.insert_link(record),
+            Change::ReplaceLink { record, expected } => self.replace_link(record, *expected),
+            Change::RemoveLink { name, expected } => self.remove_link(name, *expected),
+            Change::PutWebhook { record, expected } => self.put_webhook(record, *expected),
+            Change::RemoveWebhook { key, expected } => self.remove_webhook(key, *expected),
+            Change::Require { connection, uid, credential_version } => {
+                self.require(connection, uid, *credential_version)
+            }
         }
     }
 
@@ -117,6 +127,9 @@ impl<'a, R: Rows> Plan<'a, R> {
         let old = layout::connection(self, name)?;
         if old.revision != expected {
             return Err(StoreError::Stale);
+        }
+        if layout::links::link_count(self, name)? > 0 {
+            return Err(StoreError::InUse);
         }
         self.staged.writes.insert(claimed_by(&old), None);
         self.staged.writes.insert(layout::connection_key(name), None);

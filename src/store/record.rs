@@ -15,12 +15,18 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use self::connection::ConnectionRow;
-use super::{RecordProblem, Remembered};
+use self::link::LinkRow;
+use self::webhook::{KeyRow, WebhookRow};
+use super::{Due, RecordProblem, Remembered};
 use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, TenantId};
 use crate::domain::event::{Event, EventType};
+use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{WebhookKey, WebhookRecord};
 
 mod connection;
+mod link;
+mod webhook;
 
 /// The version that this program writes, and the newest that it reads. Version 2 knows more types of events, and
 /// events of more than connections.
@@ -42,6 +48,26 @@ pub(super) fn decode_connection(
     bytes: &[u8],
 ) -> Result<ConnectionRecord, RecordProblem> {
     unwrap::<ConnectionRow>(key, bytes)?.into_record(name).ok_or(RecordProblem::Damaged)
+}
+
+/// The stored form of a link. Its name is its key and is not repeated.
+pub(super) fn encode_link(key: &[u8], record: &LinkRecord) -> Vec<u8> {
+    wrap(key, &LinkRow::from(record))
+}
+
+/// Reads back what [`encode_link`] made for the same key.
+pub(super) fn decode_link(key: &[u8], name: LinkName, bytes: &[u8]) -> Result<LinkRecord, RecordProblem> {
+    unwrap::<LinkRow>(key, bytes)?.into_record(name).ok_or(RecordProblem::Damaged)
+}
+
+/// The stored form of a webhook.
+pub(super) fn encode_webhook(key: &[u8], record: &WebhookRecord) -> Vec<u8> {
+    wrap(key, &WebhookRow::from(record))
+}
+
+/// Reads back what [`encode_webhook`] made for the same key.
+pub(super) fn decode_webhook(key: &[u8], bytes: &[u8]) -> Result<WebhookRecord, RecordProblem> {
+    unwrap::<WebhookRow>(key, bytes)?.into_record().ok_or(RecordProblem::Damaged)
 }
 
 /// The stored form of an audit event. Its tenant stands in its key.
@@ -83,24 +109,67 @@ pub(super) fn decode_remembered(
     })
 }
 
-/// What stands at a claimed display name: whose it is.
+/// What stands at a claimed display name or repository: whose it is.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct NameRow {
     #[prost(string, tag = "1")]
     pub(super) owner: String,
 }
 
-/// What stands at the id of a connection that is gone.
+/// What stands at the id of a connection or link that is gone.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct RetiredRow {
-    /// The uid that the connection had.
+    /// The uid that it had.
     #[prost(string, tag = "1")]
     pub(super) uid: String,
 }
 
-/// What stands at the time index of remembered requests: nothing but the guard.
+/// What stands where the key tells everything: nothing but the guard.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct IndexRow {}
+
+/// How many live links a connection has.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct ConnectionLinksRow {
+    #[prost(uint64, tag = "1")]
+    pub(super) links: u64,
+}
+
+/// Work that is due: when, and for which link or webhook.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DueRow {
+    #[prost(int64, tag = "1")]
+    time: i64,
+    #[prost(string, tag = "2")]
+    tenant: String,
+    #[prost(string, tag = "3")]
+    link: String,
+    #[prost(message, optional, tag = "4")]
+    webhook: Option<KeyRow>,
+}
+
+impl DueRow {
+    pub(super) fn new(time: Timestamp, due: &Due) -> Self {
+        let row = Self { time: time.unix_micros(), ..Self::default() };
+        match due {
+            Due::Link(name) => {
+                Self { tenant: name.tenant.as_str().to_owned(), link: name.id.as_str().to_owned(), ..row }
+            }
+            Due::Webhook(key) => Self { webhook: Some(KeyRow::from(key)), ..row },
+        }
+    }
+
+    pub(super) fn into_due(self) -> Option<(Timestamp, Due)> {
+        let due = match self.webhook {
+            Some(key) => Due::Webhook(WebhookKey::from(key)),
+            None => {
+                let (tenant, id) = (TenantId::parse(&self.tenant).ok()?, LinkId::parse(&self.link).ok()?);
+                Due::Link(LinkName { tenant, id })
+            }
+        };
+        Some((Timestamp::from_unix_micros(self.time), due))
+    }
+}
 
 /// The service's own sealed secret.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -121,6 +190,14 @@ pub(super) struct TenantRow {
     /// The sequence number of the newest audit event.
     #[prost(uint64, tag = "4")]
     pub(super) last_event: u64,
+    /// Links, those that are being unlinked too.
+    #[prost(uint64, tag = "20")]
+    pub(super) links: u64,
+    /// Repositories that live links claim.
+    #[prost(uint64, tag = "21")]
+    pub(super) claims: u64,
+    #[prost(uint64, tag = "22")]
+    pub(super) retired_links: u64,
 }
 
 /// The row that speaks of the whole store. Its version byte is the version of the layout.

@@ -16,13 +16,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::committer::{Answer, Committer, FORGET_ROUND, Job, Progress};
 use self::watermark::Watermark;
-use super::layout::{self, Rows, Visit};
+use super::layout::{self, Rows, Visit, links};
 use super::record::StoreRow;
-use super::{Change, Listed, RecordProblem, Remembered, Store, StoreError, UnreadableRecord};
+use super::{
+    Change, Due, Listed, ListedLink, RecordProblem, Remembered, Store, StoreError, UnreadableRecord,
+};
 use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, TenantId};
 use crate::domain::credential::Sealed;
 use crate::domain::event::Event;
+use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::webhook::{WebhookKey, WebhookRecord};
 
 mod committer;
 mod watermark;
@@ -272,6 +276,54 @@ impl Store for SledStore {
         limit: usize,
     ) -> Result<Vec<(u64, Event)>, StoreError> {
         layout::events(&*self.disk, tenant, after, limit)
+    }
+
+    async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, StoreError> {
+        links::link(&*self.disk, name).map(Arc::new)
+    }
+
+    async fn links(
+        &self,
+        tenant: &TenantId,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<ListedLink>, StoreError> {
+        links::links(&*self.disk, tenant, after, limit)
+    }
+
+    async fn links_of(
+        &self,
+        connection: &ConnectionName,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<LinkId>, StoreError> {
+        links::links_of(&*self.disk, connection, after, limit)
+    }
+
+    async fn link_count(&self, connection: &ConnectionName) -> Result<u64, StoreError> {
+        links::link_count(&*self.disk, connection)
+    }
+
+    async fn link_of(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        instance: &str,
+        repository_id: &str,
+    ) -> Result<Option<LinkId>, StoreError> {
+        links::link_of(&*self.disk, tenant, provider, instance, repository_id)
+    }
+
+    async fn link_id_taken(&self, name: &LinkName) -> Result<bool, StoreError> {
+        links::link_id_taken(&*self.disk, name)
+    }
+
+    async fn webhook(&self, key: &WebhookKey) -> Result<Arc<WebhookRecord>, StoreError> {
+        links::webhook(&*self.disk, key).map(Arc::new)
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Due)>, StoreError> {
+        links::due(&*self.disk, until, limit)
     }
 
     async fn identity(&self) -> Result<Option<Sealed>, StoreError> {

@@ -80,7 +80,7 @@ impl Connections {
     ) -> Result<Connection, Error> {
         let core = &*self.0;
         if core.store.id_taken(name).await.map_err(store_down)? {
-            return Err(Error::IdTaken { name: name.clone() });
+            return Err(Error::IdTaken { name: name.to_string() });
         }
         self.check_name_free(name, draft.provider.about().id, &draft.display_name).await?;
 

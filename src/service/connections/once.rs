@@ -112,7 +112,7 @@ impl Connections {
                 outcome => return outcome,
             }
         }
-        Err(Error::Stale { name: name.clone() })
+        Err(Error::Stale { name: name.to_string() })
     }
 
     /// Turns a lost race against the same request into its answer.

@@ -91,7 +91,7 @@ impl Connections {
                 return Ok(Verified { connection: present(current.connection.clone(), now), report });
             }
         }
-        Err(Error::Stale { name: name.clone() })
+        Err(Error::Stale { name: name.to_string() })
     }
 
     /// Runs all checks on a connection that is not stored, with its own credential; stores nothing.

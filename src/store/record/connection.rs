@@ -134,7 +134,7 @@ struct AccountRow {
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
-struct ConditionRow {
+pub(super) struct ConditionRow {
     #[prost(string, tag = "1")]
     condition_type: String,
     #[prost(int32, tag = "2")]
@@ -380,7 +380,7 @@ impl From<&Condition> for ConditionRow {
 }
 
 impl ConditionRow {
-    fn into_condition(self) -> Option<Condition> {
+    pub(super) fn into_condition(self) -> Option<Condition> {
         Some(Condition {
             condition_type: self.condition_type,
             status: ConditionStatus::from_number(self.status)?,

@@ -9,10 +9,12 @@ use gitmoor::domain::connection::{
 };
 use gitmoor::domain::credential::Sealed;
 use gitmoor::domain::event::Event;
+use gitmoor::domain::link::{LinkId, LinkName, LinkRecord};
 use gitmoor::domain::timestamp::Timestamp;
+use gitmoor::domain::webhook::{WebhookKey, WebhookRecord};
 use gitmoor::proto::v1;
 use gitmoor::store::memory::MemoryStore;
-use gitmoor::store::{Change, Listed, Remembered, Store, StoreError};
+use gitmoor::store::{Change, Due, Listed, ListedLink, Remembered, Store, StoreError};
 use tokio::sync::Barrier;
 
 use super::fixture::{gitlab, request_ids, sides, update};
@@ -119,6 +121,54 @@ impl Store for Meddled {
         limit: usize,
     ) -> Result<Vec<(u64, Event)>, StoreError> {
         self.inner.events(tenant, after, limit).await
+    }
+
+    async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, StoreError> {
+        self.inner.link(name).await
+    }
+
+    async fn links(
+        &self,
+        tenant: &TenantId,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<ListedLink>, StoreError> {
+        self.inner.links(tenant, after, limit).await
+    }
+
+    async fn links_of(
+        &self,
+        connection: &ConnectionName,
+        after: Option<&LinkId>,
+        limit: usize,
+    ) -> Result<Vec<LinkId>, StoreError> {
+        self.inner.links_of(connection, after, limit).await
+    }
+
+    async fn link_count(&self, connection: &ConnectionName) -> Result<u64, StoreError> {
+        self.inner.link_count(connection).await
+    }
+
+    async fn link_of(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        instance: &str,
+        repository_id: &str,
+    ) -> Result<Option<LinkId>, StoreError> {
+        self.inner.link_of(tenant, provider, instance, repository_id).await
+    }
+
+    async fn link_id_taken(&self, name: &LinkName) -> Result<bool, StoreError> {
+        self.inner.link_id_taken(name).await
+    }
+
+    async fn webhook(&self, key: &WebhookKey) -> Result<Arc<WebhookRecord>, StoreError> {
+        self.inner.webhook(key).await
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Due)>, StoreError> {
+        self.inner.due(until, limit).await
     }
 
     async fn identity(&self) -> Result<Option<Sealed>, StoreError> {
