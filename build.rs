@@ -10,22 +10,32 @@ const ROOT: &str = "proto";
 const PACKAGE: &str = "proto/gitmoor/v1";
 
 /// Messages that hold a token, or a URL that may hold one: `src/proto.rs` gives them a `Debug` that hides it.
-const HAND_WRITTEN_DEBUG: [&str; 5] = [
+const HAND_WRITTEN_DEBUG: [&str; 11] = [
     ".gitmoor.v1.Connection",
     ".gitmoor.v1.PersonalAccessToken",
     ".gitmoor.v1.EmailApiToken",
     ".gitmoor.v1.ResourceToken",
     ".gitmoor.v1.LookupRepositoryRequest",
+    ".gitmoor.v1.RepositoryLink",
+    ".gitmoor.v1.CreateRepositoryLinkRequest",
+    ".gitmoor.v1.FindConnectionsRequest",
+    ".gitmoor.v1.GenerateGitCredentialResponse",
+    ".gitmoor.v1.GetWebhookSetupResponse",
+    ".gitmoor.v1.VerifyDeliveryRequest",
 ];
 
 /// Types nested in those messages. `skip_debug` takes their `Debug` too, though nothing in them is secret.
-const NESTED_DEBUG: [&str; 6] = [
+const NESTED_DEBUG: [&str; 10] = [
     ".gitmoor.v1.Connection.Scope",
     ".gitmoor.v1.Connection.Tls",
     ".gitmoor.v1.Connection.RateLimit",
     ".gitmoor.v1.Connection.Hosting",
     ".gitmoor.v1.Connection.State",
     ".gitmoor.v1.ResourceToken.ResourceType",
+    ".gitmoor.v1.RepositoryLink.ConnectionHistoryEntry",
+    ".gitmoor.v1.RepositoryLink.State",
+    ".gitmoor.v1.RepositoryLink.WebhookMode",
+    ".gitmoor.v1.GenerateGitCredentialResponse.AuthScheme",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

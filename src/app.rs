@@ -21,10 +21,12 @@ use crate::config::{ListenAddress, ServeConfig};
 use crate::grpc::connections::ConnectionHandlers;
 use crate::grpc::layers::{Draining, Inbound};
 use crate::grpc::repositories::RepositoryHandlers;
+use crate::grpc::webhooks::WebhookHandlers;
 use crate::outbound::{Outbound, OutboundConfig, OutboundError};
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::v1::connection_service_server::ConnectionServiceServer;
 use crate::proto::v1::repository_service_server::RepositoryServiceServer;
+use crate::proto::v1::webhook_service_server::WebhookServiceServer;
 use crate::provider::Providers;
 use crate::provider::gateway::Gateway;
 use crate::seal::{KeyFileError, KeyRing, SealError, ServiceSecret};
@@ -37,6 +39,8 @@ use crate::store::{Change, Store, StoreError};
 
 /// Largest message that is read from a caller, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Largest message of the service that takes webhook deliveries: GitHub and GitLab send up to 25 MB.
+const MAX_DELIVERY_BYTES: usize = 26 * 1024 * 1024;
 /// Most calls under way on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 200;
 /// Largest set of headers of a call, in bytes.
@@ -320,6 +324,10 @@ impl App {
             .add_service(
                 RepositoryServiceServer::new(repositories).max_decoding_message_size(MAX_MESSAGE_BYTES),
             )
+            .add_service(
+                WebhookServiceServer::new(WebhookHandlers::default())
+                    .max_decoding_message_size(MAX_DELIVERY_BYTES),
+            )
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
@@ -331,7 +339,9 @@ impl App {
 async fn set_health(reporter: &HealthReporter, serving: bool) {
     use tonic_health::ServingStatus::{NotServing, Serving};
     let status = if serving { Serving } else { NotServing };
-    for service in ["", "gitmoor.v1.ConnectionService", "gitmoor.v1.RepositoryService"] {
+    let services = ["ConnectionService", "RepositoryService", "WebhookService"];
+    let names = services.iter().map(|service| format!("gitmoor.v1.{service}"));
+    for service in std::iter::once(String::new()).chain(names) {
         reporter.set_service_status(service, status).await;
     }
 }

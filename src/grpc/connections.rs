@@ -275,6 +275,7 @@ fn replaced(verified: &Verified) -> v1::ReplaceCredentialResponse {
     v1::ReplaceCredentialResponse {
         connection: Some(convert::connection(verified.connection.clone())),
         report: Some(convert::report(&verified.report)),
+        affected_links: Vec::new(),
     }
 }
 

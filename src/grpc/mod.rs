@@ -6,6 +6,7 @@ pub mod layers;
 pub mod names;
 pub mod repositories;
 pub mod status;
+pub mod webhooks;
 
 use tonic::{Extensions, Request};
 

@@ -233,6 +233,86 @@ impl RepositoryService for RepositoryHandlers {
     ) -> Result<Response<v1::ListRefsResponse>, Status> {
         self.refs(request).await.map(Response::new).map_err(status::of)
     }
+
+    async fn create_repository_link(
+        &self,
+        _request: Request<v1::CreateRepositoryLinkRequest>,
+    ) -> Result<Response<v1::RepositoryLink>, Status> {
+        Err(Status::unimplemented("CreateRepositoryLink"))
+    }
+
+    async fn batch_create_repository_links(
+        &self,
+        _request: Request<v1::BatchCreateRepositoryLinksRequest>,
+    ) -> Result<Response<v1::BatchCreateRepositoryLinksResponse>, Status> {
+        Err(Status::unimplemented("BatchCreateRepositoryLinks"))
+    }
+
+    async fn get_repository_link(
+        &self,
+        _request: Request<v1::GetRepositoryLinkRequest>,
+    ) -> Result<Response<v1::RepositoryLink>, Status> {
+        Err(Status::unimplemented("GetRepositoryLink"))
+    }
+
+    async fn list_repository_links(
+        &self,
+        _request: Request<v1::ListRepositoryLinksRequest>,
+    ) -> Result<Response<v1::ListRepositoryLinksResponse>, Status> {
+        Err(Status::unimplemented("ListRepositoryLinks"))
+    }
+
+    async fn update_repository_link(
+        &self,
+        _request: Request<v1::UpdateRepositoryLinkRequest>,
+    ) -> Result<Response<v1::RepositoryLink>, Status> {
+        Err(Status::unimplemented("UpdateRepositoryLink"))
+    }
+
+    async fn delete_repository_link(
+        &self,
+        _request: Request<v1::DeleteRepositoryLinkRequest>,
+    ) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented("DeleteRepositoryLink"))
+    }
+
+    async fn list_switch_targets(
+        &self,
+        _request: Request<v1::ListSwitchTargetsRequest>,
+    ) -> Result<Response<v1::ListSwitchTargetsResponse>, Status> {
+        Err(Status::unimplemented("ListSwitchTargets"))
+    }
+
+    async fn switch_connection(
+        &self,
+        _request: Request<v1::SwitchConnectionRequest>,
+    ) -> Result<Response<v1::RepositoryLink>, Status> {
+        Err(Status::unimplemented("SwitchConnection"))
+    }
+
+    async fn find_connections(
+        &self,
+        _request: Request<v1::FindConnectionsRequest>,
+    ) -> Result<Response<v1::FindConnectionsResponse>, Status> {
+        Err(Status::unimplemented("FindConnections"))
+    }
+
+    async fn generate_git_credential(
+        &self,
+        _request: Request<v1::GenerateGitCredentialRequest>,
+    ) -> Result<Response<v1::GenerateGitCredentialResponse>, Status> {
+        Err(Status::unimplemented("GenerateGitCredential"))
+    }
+
+    type MigrateRepositoryLinksStream =
+        Pin<Box<dyn Stream<Item = Result<v1::MigrateRepositoryLinksResponse, Status>> + Send>>;
+
+    async fn migrate_repository_links(
+        &self,
+        _request: Request<v1::MigrateRepositoryLinksRequest>,
+    ) -> Result<Response<Self::MigrateRepositoryLinksStream>, Status> {
+        Err(Status::unimplemented("MigrateRepositoryLinks"))
+    }
 }
 
 /// What one connection brought to an answer.

@@ -65,6 +65,7 @@ pub(in crate::grpc) fn connection(connection: Connection) -> v1::Connection {
         update_time: Some(time(connection.update_time)),
         last_verify_time: connection.last_verify_time.map(time),
         etag,
+        linked_repository_count: 0,
     }
 }
 
@@ -280,6 +281,7 @@ pub(in crate::grpc) fn repository(connection: &ConnectionName, row: Repository) 
             Permission::Write => v1::Permission::Write,
             Permission::Admin => v1::Permission::Admin,
         } as i32,
+        repository_link: String::new(),
     }
 }
 
