@@ -34,6 +34,7 @@ use crate::service::Core;
 use crate::service::connections::Connections;
 use crate::service::repositories::Repositories;
 use crate::service::usage::Usage;
+use crate::service::work::Work;
 use crate::store::sled::{OpenError, SledConfig, SledStore};
 use crate::store::{Change, Store, StoreError};
 
@@ -236,6 +237,7 @@ impl App {
             gateway: Gateway::new(parts.providers, parts.outbound),
             clock: parts.clock,
             usage: Usage::default(),
+            work: Work::default(),
         };
         Ok(Self { core: Arc::new(core), limits: parts.limits })
     }

@@ -9,6 +9,8 @@ pub mod page_token;
 pub mod repositories;
 pub mod usage;
 pub mod verify;
+pub mod webhooks;
+pub mod work;
 
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// Remembers which credentials were used.
     pub usage: usage::Usage,
+    /// Wakes whoever does the work that is due.
+    pub work: work::Work,
 }
 
 /// Who calls, under which id, and until when.

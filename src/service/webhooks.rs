@@ -1,0 +1,3 @@
+//! Webhooks: who counts on which, and the work that keeps them as they are wanted.
+
+pub(super) mod share;
