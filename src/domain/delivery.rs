@@ -118,6 +118,9 @@ pub struct Delivery {
     pub actor: Option<Account>,
     /// The pull request, for [`WebhookEvent::PullRequest`].
     pub pull_request: Option<PullRequest>,
+    /// When a pull request was last changed, as the provider writes it (`updated_at` and the like); empty where it does
+    /// not tell, and for refs. Tells two edits of one pull request apart, and is the same through two webhooks.
+    pub moment: String,
     /// The provider's own id of the delivery, constant when it is sent again where the provider keeps it so; empty
     /// where there is none.
     pub delivery_id: String,

@@ -196,6 +196,8 @@ pub struct NextSecret {
 pub struct Making {
     /// The webhooks of the same target that were there before: any other one is ours.
     pub before: Vec<String>,
+    /// When the call began: it may reach the provider a moment after its sender is gone.
+    pub since: Timestamp,
 }
 
 /// The connection of a webhook's last link, kept for its removal after the connection is gone.

@@ -129,6 +129,8 @@ struct SecretRow {
 struct MakingRow {
     #[prost(string, repeated, tag = "1")]
     before: Vec<String>,
+    #[prost(int64, tag = "2")]
+    since: i64,
 }
 
 impl From<&WebhookRecord> for WebhookRow {
@@ -182,7 +184,9 @@ impl From<&WebhookRecord> for WebhookRow {
                 until: next.overlap_until.unix_micros(),
             }),
             remote_id: remote_id.clone(),
-            making: making.as_ref().map(|making| MakingRow { before: making.before.clone() }),
+            making: making
+                .as_ref()
+                .map(|making| MakingRow { before: making.before.clone(), since: making.since.unix_micros() }),
             leaving: leaving.clone(),
             state: state.number(),
             conditions: conditions.iter().map(ConditionRow::from).collect(),
@@ -229,7 +233,9 @@ impl WebhookRow {
             former: or_none(self.former, former)?,
             next: self.next.map(next),
             remote_id: self.remote_id,
-            making: self.making.map(|row| Making { before: row.before }),
+            making: self
+                .making
+                .map(|row| Making { before: row.before, since: Timestamp::from_unix_micros(row.since) }),
             leaving: self.leaving,
             state: WebhookState::from_number(self.state)?,
             conditions: self
