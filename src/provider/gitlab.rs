@@ -4,6 +4,7 @@
 //! service account tokens in it as well as in its own `PRIVATE-TOKEN`, and OAuth access tokens in it alone; and it is
 //! the header that every HTTP library and proxy knows to keep from other origins.
 
+mod delivery;
 mod endpoint;
 mod inspect;
 mod interview;
@@ -12,6 +13,7 @@ mod lookup;
 mod refs;
 mod refusal;
 mod rows;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -25,12 +27,18 @@ use super::{
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
-use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind, ResourceType};
+use crate::domain::credential::{
+    Account, AuthScheme, CapabilityType, Credential, CredentialForm, CredentialKind, GitLogin, ResourceType,
+    Secret,
+};
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, Proof};
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
-use crate::domain::webhook::{SecretUpdate, WebhookEvent};
+use crate::domain::webhook::{
+    RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookEvent, WebhookSetup,
+};
 
 /// GitLab's own cloud.
 const CLOUD_BASE_URL: &str = "https://gitlab.com";
@@ -185,6 +193,71 @@ impl Provider for Gitlab {
     ) -> Result<Page<Ref>, ProviderError> {
         refs::refs(api, repository, list, at).await
     }
+
+    /// GitLab takes any user name with a token, and wants this one with an OAuth access token.
+    fn git_login(&self, _form: &CredentialForm, _account: Option<&Account>) -> GitLogin {
+        GitLogin { username: "oauth2".to_owned(), scheme: AuthScheme::Basic }
+    }
+
+    async fn webhooks(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
+        webhooks::list(api, repository, wanted).await
+    }
+
+    async fn create_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::create(api, repository, wanted, secret).await
+    }
+
+    async fn update_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        hook: &RemoteWebhook,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::update(api, repository, hook, wanted, secret).await
+    }
+
+    async fn delete_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<(), ProviderError> {
+        webhooks::delete(api, repository, id).await
+    }
+
+    async fn wake_webhook(&self, api: &Api, repository: &Repository, id: &str) -> Result<(), ProviderError> {
+        webhooks::wake(api, repository, id).await
+    }
+
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
+        webhooks::setup(repository, wanted)
+    }
+
+    fn proof(
+        &self,
+        scheme: SecretScheme,
+        headers: &DeliveryHeaders,
+        _body: &[u8],
+    ) -> Result<Proof, DeliveryRefusal> {
+        delivery::proof(scheme, headers)
+    }
+
+    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
+        delivery::delivery(headers, body)
+    }
 }
 
 /// The resource of a token is for people and may be empty; what is there must be a full path.
@@ -208,7 +281,6 @@ mod tests {
     use http::header::AUTHORIZATION;
 
     use super::*;
-    use crate::domain::credential::Secret;
 
     fn credential(form: CredentialForm) -> Credential {
         Credential { form, token: Secret::new("glpat-abcdefghij0123456789".to_owned()) }

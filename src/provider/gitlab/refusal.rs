@@ -24,9 +24,26 @@ struct ErrorBody {
     scope: Value,
 }
 
+/// The setting of a server that decides where webhooks may go, and what gitlab.com says in its place.
+const OUTBOUND_REQUESTS: &str = "An administrator allows local targets in Admin > Settings > Network > Outbound \
+                                 requests, for all of them or by its list; gitlab.com delivers to public addresses \
+                                 alone.";
+
+impl ErrorBody {
+    /// Whether the error begins with these words, under either key.
+    fn says(&self, words: &str) -> bool {
+        [&self.error, &self.message].into_iter().filter_map(Value::as_str).any(|text| text.starts_with(words))
+    }
+}
+
 /// A 200 as it is, every other answer as the error that it stands for.
 pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
-    if answer.status == StatusCode::OK { Ok(answer) } else { Err(refusal(&answer)) }
+    accepted_as(answer, StatusCode::OK)
+}
+
+/// An answer of the status that a call documents for success as it is, every other one as the error that it stands for.
+pub(super) fn accepted_as(answer: Answer, success: StatusCode) -> Result<Answer, ProviderError> {
+    if answer.status == success { Ok(answer) } else { Err(refusal(&answer)) }
 }
 
 /// The error that an answer other than 200 stands for. Nothing of its body gets into the error but scope names.
@@ -50,6 +67,14 @@ fn refusal(answer: &Answer) -> ProviderError {
             failed("something in front of it answered in its place")
         }
         (StatusCode::METHOD_NOT_ALLOWED, _) => failed("it refused how the listing was paged"),
+        (StatusCode::UNPROCESSABLE_ENTITY, Some(body))
+            if body.says("Invalid url given") || body.says("Url is blocked") =>
+        {
+            ProviderError::WebhookTargetRefused { setting: OUTBOUND_REQUESTS }
+        }
+        (StatusCode::UNPROCESSABLE_ENTITY, Some(body)) if body.says("Maximum number of project hooks") => {
+            ProviderError::WebhookLimitReached
+        }
         (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {
             failed("it refused the request as invalid")
         }
@@ -171,6 +196,9 @@ mod tests {
                 "throttled" => {
                     assert_eq!(error, ProviderError::RateLimited { after: Duration::from_secs(30) });
                 }
+                "hook-url-refused" | "hook-url-blocked" => assert!(
+                    matches!(error, ProviderError::WebhookTargetRefused { setting } if setting.contains("Outbound requests"))
+                ),
                 _ => {
                     assert!(matches!(error, ProviderError::Failed { status: Some(s), .. } if s == status));
                 }
@@ -242,6 +270,14 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn a_full_project_is_told_from_what_is_invalid() {
+        let full = r#"{"error":"Maximum number of project hooks (100) exceeded"}"#;
+        assert_eq!(json(422, full), ProviderError::WebhookLimitReached);
+        let other = json(422, r#"{"error":"Invalid branch filter given"}"#);
+        assert!(matches!(other, ProviderError::Failed { status: Some(422), .. }));
     }
 
     #[test]
