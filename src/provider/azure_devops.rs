@@ -5,11 +5,13 @@
 //! refused token. Repositories are listed project by project and unpaged. Rows name no permission, and
 //! nothing tells scopes or expiry. `wire` holds the first of these rules, `inspect` the second.
 
+mod delivery;
 mod inspect;
 mod list;
 mod refs;
 mod rows;
 mod url;
+mod webhooks;
 mod wire;
 
 use std::time::Duration;
@@ -31,12 +33,17 @@ use super::{
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
-use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind};
+use crate::domain::credential::{
+    Account, AuthScheme, CapabilityType, Credential, CredentialForm, CredentialKind, GitLogin, Secret,
+};
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, Proof};
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
-use crate::domain::webhook::{SecretUpdate, WebhookEvent};
+use crate::domain::webhook::{
+    RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookEvent, WebhookSetup,
+};
 
 /// "Project and Team: Read".
 const PROJECT: &str = "vso.project";
@@ -221,6 +228,67 @@ impl Provider for AzureDevOps {
         at: Option<&Cursor>,
     ) -> Result<Page<Ref>, ProviderError> {
         refs::refs(api, repository, list, at).await
+    }
+
+    /// Azure DevOps takes any user name with a personal access token, and with an access token of Entra ID.
+    fn git_login(&self, _form: &CredentialForm, _account: Option<&Account>) -> GitLogin {
+        GitLogin { username: "git".to_owned(), scheme: AuthScheme::Basic }
+    }
+
+    async fn webhooks(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
+        webhooks::list(api, repository, wanted).await
+    }
+
+    async fn create_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::create(api, repository, wanted, secret).await
+    }
+
+    async fn update_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        _hook: &RemoteWebhook,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::update(api, repository, wanted, secret).await
+    }
+
+    async fn delete_webhook(
+        &self,
+        api: &Api,
+        _repository: &Repository,
+        id: &str,
+    ) -> Result<(), ProviderError> {
+        webhooks::delete(api, id).await
+    }
+
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
+        webhooks::setup(repository, wanted)
+    }
+
+    fn proof(
+        &self,
+        _scheme: SecretScheme,
+        headers: &DeliveryHeaders,
+        _body: &[u8],
+    ) -> Result<Proof, DeliveryRefusal> {
+        delivery::proof(headers)
+    }
+
+    fn delivery(&self, _headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
+        delivery::delivery(body)
     }
 }
 

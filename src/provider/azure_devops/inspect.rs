@@ -25,6 +25,8 @@ const NO_REPOSITORY: &str = "00000000-0000-0000-0000-000000000000";
 /// The security namespace of service hooks, and its bit for "Edit Subscriptions".
 const SERVICE_HOOKS: &str = "cb594ebe-87dd-4fc9-ac2c-6a10a4c92046";
 const EDIT: &str = "2";
+/// The bit for "View Subscriptions".
+pub(super) const VIEW: &str = "1";
 
 const TOKEN_REMEDY: &str = "Check that the token was copied whole, has not ended and was not revoked, and that it \
     belongs to this organization: tokens for all organizations stop working on 2026-12-01, and a token that was \
@@ -75,7 +77,8 @@ pub(super) async fn inspect(api: &Api, wanted: &[CapabilityType]) -> Inspection 
     let probed = projects.as_deref().unwrap_or_default();
     let hooks = hooks.and_then(accepted).map(drop);
     let (code, edits_hooks) = tokio::join!(code(api, probed), async {
-        if hooks.is_ok() { edits_hooks(api, probed).await } else { None }
+        let ids: Vec<&str> = probed.iter().map(|project| project.id.as_str()).collect();
+        if hooks.is_ok() { may_with_hooks(api, EDIT, &ids).await } else { None }
     });
     let evidence = Evidence { services, projects, version, code, hooks, edits_hooks };
     judge(api.base(), who, last.as_ref(), evidence, wanted)
@@ -103,14 +106,13 @@ async fn code(api: &Api, projects: &[ProjectRow]) -> Result<Vec<RepositoryRow>, 
     }
 }
 
-/// Whether the user may edit the subscriptions of any of the projects; `None` if the provider did not tell.
-async fn edits_hooks(api: &Api, projects: &[ProjectRow]) -> Option<bool> {
+/// Whether the user has a right on the subscriptions of any of the projects; `None` if the provider did not tell.
+pub(super) async fn may_with_hooks(api: &Api, right: &str, projects: &[&str]) -> Option<bool> {
     if projects.is_empty() {
         return None;
     }
-    let tokens: Vec<String> =
-        projects.iter().map(|project| format!("PublisherSecurity/{}", project.id)).collect();
-    let path = ["_apis", "permissions", SERVICE_HOOKS, EDIT];
+    let tokens: Vec<String> = projects.iter().map(|project| format!("PublisherSecurity/{project}")).collect();
+    let path = ["_apis", "permissions", SERVICE_HOOKS, right];
     let answer =
         get(api, &path, &[("tokens", &tokens.join(","))], API_VERSION).await.and_then(accepted).ok()?;
     let rows: Rows<bool> = answer.json().ok()?;

@@ -201,7 +201,7 @@ impl RepositoryRow {
 }
 
 /// An id in lower case. It becomes a part of paths, so nothing but a GUID passes.
-fn guid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn guid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let mut text = String::deserialize(deserializer)?;
     if !is_guid(&text) {
         return Err(D::Error::custom("an id that is no GUID"));

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::{LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::rows::{ANONYMOUS_ID, ConnectionRow, ErrorRow, Identity};
@@ -27,6 +28,10 @@ const WHOLE_LIST_LIMIT: usize = 64 * 1024 * 1024;
 pub(super) const REPOSITORIES: [&str; 3] = ["_apis", "git", "repositories"];
 /// The pause where a refusal names none: the window of the service's limits is five minutes.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
+
+/// What decides where webhooks may go.
+const PUBLIC_TARGETS: &str = "Azure DevOps Services delivers to public addresses alone, never to loopback or special \
+                              ranges: give the webhook a public https URL.";
 
 /// The version of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,15 +92,49 @@ pub(super) async fn fetch<T: DeserializeOwned>(
     query: &[(&str, &str)],
     scopes: &[&str],
 ) -> Result<(T, Answer), ProviderError> {
-    let answer = match accepted(get(api, path, query, API_VERSION).await?) {
-        Err(ProviderError::CredentialRejected { .. }) => {
-            who(api).await?;
-            return Err(ProviderError::ScopeMissing { scopes: owned(scopes) });
-        }
-        other => other?,
-    };
+    let outcome = accepted(get(api, path, query, API_VERSION).await?);
+    let answer = told_apart(api, outcome, scopes).await?;
     let rows = answer.json()?;
     Ok((rows, answer))
+}
+
+/// The rows of a good answer to a call with a body; as [`fetch`].
+pub(super) async fn send<T: DeserializeOwned>(
+    api: &Api,
+    method: Method,
+    path: &[&str],
+    body: &impl Serialize,
+    scopes: &[&str],
+) -> Result<T, ProviderError> {
+    let call = api.call(method, path).return_redirects().query("api-version", API_VERSION);
+    let outcome = accepted(call.json(body)?.send().await?);
+    told_apart(api, outcome, scopes).await?.json()
+}
+
+/// Removes something; errors as [`fetch`]. Whether a removal is answered with 200 or 204 is documented in both ways.
+pub(super) async fn remove(api: &Api, path: &[&str], scopes: &[&str]) -> Result<(), ProviderError> {
+    let call = api.call(Method::DELETE, path).return_redirects().query("api-version", API_VERSION);
+    let answer = call.send().await?;
+    let nothing = matches!(answer.status, StatusCode::OK | StatusCode::NO_CONTENT) && answer.body.is_empty();
+    if nothing && !is_anonymous(&answer) {
+        return Ok(());
+    }
+    told_apart(api, accepted(answer), scopes).await.map(drop)
+}
+
+/// An outcome whose 401 is told apart.
+async fn told_apart(
+    api: &Api,
+    outcome: Result<Answer, ProviderError>,
+    scopes: &[&str],
+) -> Result<Answer, ProviderError> {
+    match outcome {
+        Err(ProviderError::CredentialRejected { .. }) => {
+            who(api).await?;
+            Err(ProviderError::ScopeMissing { scopes: owned(scopes) })
+        }
+        other => other,
+    }
 }
 
 /// Like [`fetch`], and sure that the rows were not given to an anonymous caller: an organization with public
@@ -188,6 +227,10 @@ pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
                 minimum: MINIMUM,
             },
             None if is_missing_project(&answer) => ProviderError::NotFound,
+            // Of the inputs of a subscription only the URL is not the provider's own.
+            None if error_of(&answer).type_key.as_deref() == Some("SubscriptionInputException") => {
+                ProviderError::WebhookTargetRefused { setting: PUBLIC_TARGETS }
+            }
             None => failed("it refused the request as malformed"),
         },
         StatusCode::FORBIDDEN if is_marked(&answer) => ProviderError::Forbidden,
