@@ -387,8 +387,8 @@ pub(super) fn setup(repository: &Repository, wanted: &WantedWebhook) -> WebhookS
         ),
         "Service: Web Hooks; then Next.".to_owned(),
         format!(
-            "Trigger on this type of event: {first}. Repository: {}. Leave every other filter at [Any]; then Next.",
-            repository.display_name
+            "Trigger on this type of event: {first}. Repository: {} ({}). Leave every other filter at [Any]; then Next.",
+            repository.display_name, repository.web_url
         ),
         format!("URL: {}", wanted.target_url),
         "Leave Accept untrusted SSL certificates clear, and HTTP headers empty.".to_owned(),
