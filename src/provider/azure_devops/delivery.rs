@@ -41,6 +41,8 @@ struct Body {
     #[serde(default, deserialize_with = "lenient")]
     event_type: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
+    created_date: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     resource: Option<Resource>,
 }
 
@@ -129,6 +131,7 @@ pub(super) fn delivery(body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
         changes: Vec::new(),
         actor: None,
         pull_request: None,
+        moment: String::new(),
         delivery_id: guid(body.id.as_deref()),
     };
     if word == "git.push" {
@@ -139,6 +142,8 @@ pub(super) fn delivery(body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
         told.event = WebhookEvent::PullRequest;
         told.action = clean(action);
         told.pull_request = pull_request(&resource);
+        // Of the event; the pull request itself says only when it was opened and closed.
+        told.moment = name(body.created_date.as_deref());
         // Nothing names who changed it; who opened it did so only when it was new.
         let person = if action == "created" { resource.created_by } else { resource.closed_by };
         told.actor = person.and_then(Person::account);
@@ -281,6 +286,7 @@ mod tests {
                 head_commit_id: "53d54ac915144006c2c9e90d2c7d3880920db49c".to_owned(),
             };
             assert_eq!(told.pull_request, Some(wanted), "{action}");
+            assert!(told.moment.starts_with("2016-09-19T13:03:27."), "{}", told.moment);
             // Who opened it did not merge it.
             assert_eq!(told.actor.is_some(), opener, "{action}");
         }

@@ -54,9 +54,11 @@ const FILTERS: [(&str, &[&str]); 6] = [
 const HTTPS_TARGET: &str = "Azure DevOps sends the password of a webhook to https URLs alone: give the webhook an \
                             https target.";
 
-/// The answer of the query for subscriptions.
+/// The answer of the query for subscriptions: the query itself, with what it found.
 #[derive(Debug, Deserialize)]
 struct Found {
+    // It may be null, but not missing: an answer of another kind must not mean that there are none.
+    #[serde(deserialize_with = "Option::deserialize")]
     results: Option<Vec<SubscriptionRow>>,
 }
 

@@ -109,6 +109,8 @@ struct Attributes {
     #[serde(default, deserialize_with = "lenient")]
     target_project_id: Option<Id>,
     #[serde(default, deserialize_with = "lenient")]
+    updated_at: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     last_commit: Option<Commit>,
 }
 
@@ -147,6 +149,7 @@ pub(super) fn delivery(headers: &DeliveryHeaders, body: &[u8]) -> Result<Deliver
         changes: change.into_iter().filter(|change| !change.git_ref.is_empty()).collect(),
         actor: actor(body.user, (body.user_id, body.user_username, body.user_name)),
         pull_request: if event == WebhookEvent::PullRequest { pull_request(&attributes) } else { None },
+        moment: if is_about_refs { String::new() } else { name(attributes.updated_at.as_deref()) },
         delivery_id: name(delivery_id),
     })
 }
@@ -263,11 +266,22 @@ mod tests {
 
     #[test]
     fn recorded_merge_requests_tell_number_and_state() {
-        for (body, action, state) in [
-            (&recorded!("pull_request_create.json")[..], "open", PullRequestState::Open),
-            (recorded!("pull_request_merge.json"), "merge", PullRequestState::Merged),
+        for (body, action, state, moment) in [
+            (
+                &recorded!("pull_request_create.json")[..],
+                "open",
+                PullRequestState::Open,
+                "2017-12-10 17:01:11 UTC",
+            ),
+            (
+                recorded!("pull_request_merge.json"),
+                "merge",
+                PullRequestState::Merged,
+                "2017-12-10 17:08:07 UTC",
+            ),
         ] {
             let told = told(body);
+            assert_eq!(told.moment, moment);
             assert_eq!((told.event, told.action.as_str()), (WebhookEvent::PullRequest, action));
             assert_eq!(told.repository_id, "4861503");
             // These recordings are older than the user's number.
