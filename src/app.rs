@@ -36,7 +36,7 @@ use crate::service::repositories::Repositories;
 use crate::service::usage::Usage;
 use crate::service::work::Work;
 use crate::store::sled::{OpenError, SledConfig, SledStore};
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Chain, Change, Store, StoreError};
 
 /// Largest message that is read from a caller, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -230,6 +230,7 @@ impl App {
     /// [`Error::WrongKeyFile`], [`Error::WrongKey`], [`Error::Store`].
     pub async fn build(parts: Parts) -> Result<Self, Error> {
         let secret = identity(&*parts.store, &parts.keys, &parts.store_path).await?;
+        parts.store.chain_with(chain(&secret));
         let core = Core {
             store: parts.store,
             keys: parts.keys,
@@ -371,6 +372,12 @@ async fn identity(store: &dyn Store, keys: &KeyRing, path: &Path) -> Result<Serv
         },
         other => Error::Identity(other),
     })
+}
+
+/// What chains the events of the audit trail.
+fn chain(secret: &ServiceSecret) -> Chain {
+    let key = secret.audit_key();
+    Chain::new(move |content| key.hash(content))
 }
 
 /// What has to be done now and then, for as long as the service runs.

@@ -328,6 +328,7 @@ pub struct ServiceSecret {
     fingerprint: MacKey,
     page_token: MacKey,
     request: MacKey,
+    audit: MacKey,
 }
 
 impl ServiceSecret {
@@ -402,6 +403,12 @@ impl ServiceSecret {
         self.request.verify(content, fingerprint)
     }
 
+    /// What makes the hashes of the audit trail.
+    #[must_use]
+    pub fn audit_key(&self) -> AuditKey {
+        AuditKey(self.audit.clone())
+    }
+
     fn from_root(root: Zeroizing<[u8; KEY_BYTES]>) -> Result<Self, SealError> {
         // A fixed salt: the root is uniformly random already, the labels keep the keys apart.
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"gitmoor/identity/v1").extract(&*root);
@@ -409,6 +416,7 @@ impl ServiceSecret {
             fingerprint: MacKey::derive(&prk, b"token-fingerprint")?,
             page_token: MacKey::derive(&prk, b"page-token")?,
             request: MacKey::derive(&prk, b"request-fingerprint")?,
+            audit: MacKey::derive(&prk, b"audit-chain")?,
             root,
         })
     }
@@ -420,7 +428,27 @@ impl fmt::Debug for ServiceSecret {
     }
 }
 
+/// Makes the hashes of the audit trail, and nothing else.
+pub struct AuditKey(MacKey);
+
+impl AuditKey {
+    /// The HMAC-SHA256 of `content`.
+    #[must_use]
+    pub fn hash(&self, content: &[u8]) -> [u8; KEY_BYTES] {
+        let mut hash = [0; KEY_BYTES];
+        hash.copy_from_slice(self.0.tag(content).as_ref());
+        hash
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditKey(..)")
+    }
+}
+
 /// An HMAC-SHA256 key. The bytes are kept instead of ring's key, which would not be wiped.
+#[derive(Clone)]
 struct MacKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl MacKey {

@@ -85,7 +85,7 @@ impl EventType {
     }
 }
 
-/// One entry of the audit trail. The store gives it its place (a sequence number) when it commits it.
+/// What happened once. The store gives it its place in the audit trail when it commits it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// A UUIDv7 of its own.
@@ -108,4 +108,15 @@ pub struct Event {
     pub before: BTreeMap<String, String>,
     /// The changed fields as they are now.
     pub after: BTreeMap<String, String>,
+}
+
+/// An event at its place in the audit trail of its tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place: 1 for the tenant's first event, without gaps.
+    pub sequence: u64,
+    /// What happened.
+    pub event: Event,
+    /// What chains it to the one before; empty if it is older than the chain.
+    pub hash: Vec<u8>,
 }

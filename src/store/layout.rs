@@ -1,6 +1,9 @@
 //! Which row stands at which key, and the reads that every backend with ordered rows shares.
 //!
 //! ```text
+//! a                                 how many audit trails there are
+//! a tenant                          the head of a tenant's audit trail
+//! b tenant 0 id 0 sequence (8)      the audit events by connection
 //! c tenant 0 id                     a connection with its sealed secret
 //! e tenant 0 sequence (8)           an audit event
 //! h provider 0 instance 0 repository 0 target   a webhook with its sealed secrets
@@ -26,11 +29,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::record::{self, IdentityRow, NameRow, StoreRow, TenantRow};
+use super::record::{self, IdentityRow, NameRow, StoreRow, TenantRow, TrailRow, TrailsRow};
 use super::{Listed, RecordProblem, Remembered, StoreError, UnreadableRecord};
 use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, TenantId};
 use crate::domain::credential::Sealed;
-use crate::domain::event::Event;
 use crate::domain::timestamp::Timestamp;
 
 pub(super) mod links;
@@ -63,6 +65,14 @@ pub(super) const STORE: &[u8] = b"m";
 /// The key of the service's own sealed secret.
 pub(super) const IDENTITY: &[u8] = b"k";
 
+/// The key of the row that counts the audit trails.
+pub(super) const TRAILS: &[u8] = b"a";
+
+/// The kind of the heads of audit trails.
+pub(super) const TRAIL: u8 = b'a';
+/// The kind of the rows of tenants.
+pub(super) const TENANT: u8 = b's';
+const TRAIL_INDEX: u8 = b'b';
 const CONNECTION: u8 = b'c';
 const EVENT: u8 = b'e';
 const WEBHOOK: u8 = b'h';
@@ -71,7 +81,6 @@ const RETIRED_LINK: u8 = b'j';
 const LINK: u8 = b'l';
 const NAME: u8 = b'n';
 const REQUEST: u8 = b'r';
-const TENANT: u8 = b's';
 const REQUEST_TIME: u8 = b't';
 const CLAIM: u8 = b'u';
 const DUE: u8 = b'w';
@@ -92,6 +101,36 @@ pub(super) fn name_key(tenant: &TenantId, provider: &ProviderId, folded: &str) -
 
 pub(super) fn event_key(tenant: &TenantId, sequence: u64) -> Vec<u8> {
     key(EVENT, &[tenant.as_str().as_bytes(), &sequence.to_be_bytes()])
+}
+
+/// Where the events of a tenant end.
+pub(super) fn events_end(tenant: &TenantId) -> Vec<u8> {
+    range_of(EVENT, tenant).1
+}
+
+/// The sequence number at the end of the key of an event, or of one in the index.
+pub(super) fn sequence_of(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+pub(super) fn trail_key(tenant: &TenantId) -> Vec<u8> {
+    key(TRAIL, &[tenant.as_str().as_bytes()])
+}
+
+pub(super) fn trail_index_key(tenant: &TenantId, connection: &ConnectionId, sequence: u64) -> Vec<u8> {
+    let (tenant, connection) = (tenant.as_str().as_bytes(), connection.as_str().as_bytes());
+    key(TRAIL_INDEX, &[tenant, connection, &sequence.to_be_bytes()])
+}
+
+/// The range of the index of a connection, from an event on.
+pub(super) fn trail_index_range(
+    tenant: &TenantId,
+    connection: &ConnectionId,
+    from: u64,
+) -> (Vec<u8>, Vec<u8>) {
+    let mut end = key(TRAIL_INDEX, &[tenant.as_str().as_bytes(), connection.as_str().as_bytes()]);
+    end.push(1);
+    (trail_index_key(tenant, connection, from), end)
 }
 
 pub(super) fn request_key(tenant: &TenantId, request_id: &str) -> Vec<u8> {
@@ -149,7 +188,8 @@ fn readable(key: &[u8]) -> String {
     key.escape_ascii().to_string()
 }
 
-fn unreadable(key: &[u8]) -> impl Fn(RecordProblem) -> StoreError {
+/// A row that does not decode.
+pub(super) fn unreadable(key: &[u8]) -> impl Fn(RecordProblem) -> StoreError {
     move |problem| StoreError::Unreadable(UnreadableRecord { key: readable(key), connection: None, problem })
 }
 
@@ -237,46 +277,40 @@ pub(super) fn remembered(
     record::decode_remembered(&key, tenant, request_id, bytes.as_ref()).map(Some).map_err(unreadable(&key))
 }
 
-/// See [`super::Store::events`]. A gap in the numbers is an event that does not decode.
-pub(super) fn events(
+/// See [`super::Store::tenants`].
+pub(super) fn tenants(
     rows: &impl Rows,
-    tenant: &TenantId,
-    after: u64,
+    after: Option<&TenantId>,
     limit: usize,
-) -> Result<Vec<(u64, Event)>, StoreError> {
-    // Read before the walk, which then sees at least the events that this row speaks of.
-    let last = tenant_row(rows, tenant)?.unwrap_or_default().last_event;
-    let (_, to) = range_of(EVENT, tenant);
-    let mut events = Vec::new();
-    let mut problem = None;
-    let mut expected = after.saturating_add(1);
-    if limit == 0 || last < expected {
-        return Ok(events);
+) -> Result<Vec<TenantId>, StoreError> {
+    let from = after.map_or(vec![TENANT], |tenant| {
+        let mut next = tenant_key(tenant);
+        next.push(0);
+        next
+    });
+    let mut found = Vec::new();
+    if limit == 0 {
+        return Ok(found);
     }
-    rows.walk(&event_key(tenant, expected), &to, &mut |key, bytes| {
-        let wanted = event_key(tenant, expected);
-        let event = if key == wanted {
-            record::decode_event(key, tenant, bytes)
-        } else {
-            Err(RecordProblem::Damaged)
-        };
-        match event {
-            Ok(event) => events.push((expected, event)),
-            Err(found) => {
-                problem = Some(unreadable(&wanted)(found));
-                return ControlFlow::Break(());
-            }
-        }
-        expected = expected.saturating_add(1);
-        if events.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    rows.walk(&from, &[TENANT + 1], &mut |key, _| {
+        found.extend(tenant_of(key));
+        if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    if let Some(problem) = problem {
-        return Err(problem);
-    }
-    if events.len() < limit && expected <= last {
-        return Err(unreadable(&event_key(tenant, expected))(RecordProblem::Damaged));
-    }
-    Ok(events)
+    Ok(found)
+}
+
+/// The tenants that have a row of `kind`, which has one for each.
+pub(super) fn tenants_of(rows: &impl Rows, kind: u8) -> Result<Vec<TenantId>, StoreError> {
+    let mut found = Vec::new();
+    rows.walk(&[kind], &[kind + 1], &mut |key, _| {
+        found.extend(tenant_of(key));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+fn tenant_of(key: &[u8]) -> Option<TenantId> {
+    TenantId::parse(std::str::from_utf8(key.get(1..)?).ok()?).ok()
 }
 
 /// See [`super::Store::identity`].
@@ -317,8 +351,9 @@ pub(super) fn requests_before(
 }
 
 /// Counts what is there and compares it with what should be: every connection, link, claimed name and
-/// repository, retired id and tenant, and the newest event of each tenant. Events in between are not walked, so that the age of a store
-/// does not slow its start: [`events`] notices their gaps. Costs one walk over the connections.
+/// repository, retired id and tenant, and the newest event of each tenant. Events in between are not walked, so that
+/// the age of a store does not slow its start: whoever reads them notices their gaps. Costs one walk over the
+/// connections.
 ///
 /// Returns what is wrong, in words for an operator.
 pub(super) fn missing(rows: &impl Rows, store: StoreRow) -> Result<Option<String>, StoreError> {
@@ -340,6 +375,11 @@ pub(super) fn missing(rows: &impl Rows, store: StoreRow) -> Result<Option<String
             }
             ControlFlow::Continue(())
         })?;
+    }
+    if let Some(bytes) = rows.get(TRAILS)?
+        && record::unwrap::<TrailsRow>(TRAILS, bytes.as_ref()).is_err()
+    {
+        return Ok(Some("the number of audit trails is damaged".to_owned()));
     }
     let mut tenants = Vec::new();
     rows.walk(&[TENANT], &[TENANT + 1], &mut |key, bytes| {
@@ -366,7 +406,17 @@ pub(super) fn missing(rows: &impl Rows, store: StoreRow) -> Result<Option<String
                 return Ok(Some(format!("tenant {tenant} has {found} {what} and should have {wanted}")));
             }
         }
-        if wanted.last_event > 0 {
+        let trail_key = self::key(TRAIL, &[id]);
+        let first = match rows.get(&trail_key)? {
+            Some(bytes) => match record::unwrap::<TrailRow>(&trail_key, bytes.as_ref()) {
+                Ok(row) => row.first,
+                Err(_) => {
+                    return Ok(Some(format!("the head of the audit trail of tenant {tenant} is damaged")));
+                }
+            },
+            None => 1,
+        };
+        if first <= wanted.last_event {
             let newest = self::key(EVENT, &[id, &wanted.last_event.to_be_bytes()]);
             if rows.get(&newest)?.is_none() {
                 return Ok(Some(format!("audit event {} of tenant {tenant} is missing", wanted.last_event)));

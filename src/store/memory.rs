@@ -6,13 +6,17 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
+use super::bell::Bell;
 use super::layout::{self, Rows, Visit, links};
-use super::plan::Plan;
-use super::{Change, Due, Listed, ListedLink, Remembered, Store, StoreError};
+use super::plan::{Finished, Plan, Writes};
+use super::trail::{self, no_chain};
+use super::{
+    Chain, Change, Due, Listed, ListedEvent, ListedLink, Remembered, Store, StoreError, TrailsReport,
+};
 use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, TenantId};
 use crate::domain::credential::Sealed;
-use crate::domain::event::Event;
 use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::webhook::{WebhookKey, WebhookRecord};
@@ -22,12 +26,29 @@ use crate::domain::webhook::{WebhookKey, WebhookRecord};
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    bell: Bell,
 }
 
 #[derive(Default)]
 struct State {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    chain: Option<Chain>,
     closed: bool,
+}
+
+impl State {
+    fn chain(&self) -> Result<Chain, StoreError> {
+        self.chain.clone().ok_or_else(no_chain)
+    }
+
+    fn apply(&mut self, writes: Writes) {
+        for (key, row) in writes {
+            match row {
+                Some(bytes) => self.rows.insert(key, bytes),
+                None => self.rows.remove(&key),
+            };
+        }
+    }
 }
 
 impl MemoryStore {
@@ -86,13 +107,31 @@ impl Store for MemoryStore {
         layout::remembered(&self.state().rows, tenant, request_id)
     }
 
+    async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, StoreError> {
+        layout::tenants(&self.state().rows, after, limit)
+    }
+
     async fn events(
         &self,
         tenant: &TenantId,
+        connection: Option<&ConnectionId>,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<(u64, Event)>, StoreError> {
-        layout::events(&self.state().rows, tenant, after, limit)
+    ) -> Result<Vec<ListedEvent>, StoreError> {
+        trail::events(&self.state().rows, tenant, connection, after, limit)
+    }
+
+    fn appended(&self, tenant: &TenantId) -> watch::Receiver<()> {
+        self.bell.listen(tenant)
+    }
+
+    fn chain_with(&self, chain: Chain) {
+        self.state().chain.get_or_insert(chain);
+    }
+
+    async fn check_trails(&self) -> Result<TrailsReport, StoreError> {
+        let state = self.state();
+        trail::check(&state.rows, &state.chain()?)
     }
 
     async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, StoreError> {
@@ -149,15 +188,24 @@ impl Store for MemoryStore {
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut state = self.open_state()?;
-        let mut plan = Plan::new(&state.rows);
+        let chain = state.chain.clone();
+        let mut plan = Plan::new(&state.rows, chain.as_ref());
         plan.commit(&changes)?;
-        for (key, row) in plan.finish()?.map(|(writes, _)| writes).unwrap_or_default() {
-            match row {
-                Some(bytes) => state.rows.insert(key, bytes),
-                None => state.rows.remove(&key),
-            };
+        if let Some(Finished { writes, appended, commits: _ }) = plan.finish()? {
+            state.apply(writes);
+            drop(state);
+            for tenant in &appended {
+                self.bell.ring(tenant);
+            }
         }
         Ok(())
+    }
+
+    async fn forget_events(&self, tenant: &TenantId, before: Timestamp) -> Result<usize, StoreError> {
+        let mut state = self.open_state()?;
+        let gone = trail::forget(&state.rows, &state.chain()?, tenant, before, usize::MAX)?;
+        state.apply(gone.writes);
+        Ok(gone.events)
     }
 
     async fn forget_requests(&self, before: Timestamp) -> Result<usize, StoreError> {

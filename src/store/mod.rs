@@ -6,21 +6,28 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::domain::connection::{
     ConnectionId, ConnectionName, ConnectionRecord, ProviderId, Revision, TenantId,
 };
 use crate::domain::credential::Sealed;
-use crate::domain::event::Event;
+use crate::domain::event::{Entry, Event};
 use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::webhook::{WebhookKey, WebhookRecord};
 
+mod bell;
+mod chain;
 mod layout;
 pub mod memory;
 mod plan;
 mod record;
 pub mod sled;
+mod trail;
+
+pub use chain::Chain;
+pub use trail::{TrailFault, TrailProblem, TrailReport, TrailsReport, UnreadableEvent};
 
 /// A place that keeps records. Reads see every commit that was acknowledged before they began, and may see
 /// one that is about to be; only [`Store::remembered`] never shows what a power cut could still take back.
@@ -76,18 +83,44 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn remembered(&self, tenant: &TenantId, request_id: &str)
     -> Result<Option<Remembered>, StoreError>;
 
-    /// At most `limit` audit events of one tenant, oldest first, after the sequence number `after` (0: from
-    /// the start), each with its sequence number.
+    /// At most `limit` tenants that anything was ever stored for, in the order of their ids, after `after`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`]; [`StoreError::Unreadable`] at the first event that does not decode.
+    /// [`StoreError::Unavailable`].
+    async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, StoreError>;
+
+    /// At most `limit` audit events of one tenant, oldest first, after the sequence number `after` (0: from the oldest
+    /// one that is kept). With a `connection`, those of its trail; events that are older than the chain may be of
+    /// others, too: the caller looks. One that does not decode or is gone is an entry of its own and stops nothing.
+    /// An event that is shown is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; [`StoreError::Unreadable`] if what guards the trail does not decode.
     async fn events(
         &self,
         tenant: &TenantId,
+        connection: Option<&ConnectionId>,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<(u64, Event)>, StoreError>;
+    ) -> Result<Vec<ListedEvent>, StoreError>;
+
+    /// A signal that changes whenever an event of the tenant was appended, from now on.
+    fn appended(&self, tenant: &TenantId) -> watch::Receiver<()>;
+
+    /// Gives the store what makes the hashes of the audit trail: always the same for the same store. Before that it
+    /// appends and forgets no events; a second one is ignored.
+    fn chain_with(&self, chain: Chain);
+
+    /// Looks at every audit event of every tenant: whether each is what was written, in its place. Takes as long as
+    /// reading all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], also before [`Store::chain_with`]; [`StoreError::Unreadable`] if what guards a
+    /// trail does not decode.
+    async fn check_trails(&self) -> Result<TrailsReport, StoreError>;
 
     /// The link of that name.
     ///
@@ -191,6 +224,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`StoreError::Unavailable`].
     async fn forget_requests(&self, before: Timestamp) -> Result<usize, StoreError>;
 
+    /// Forgets the oldest audit events of a tenant, up to the first one that is not older than `before`. What is left
+    /// still proves where it begins. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], also before [`Store::chain_with`]; [`StoreError::Unreadable`] if what guards the
+    /// trail does not decode.
+    async fn forget_events(&self, tenant: &TenantId, before: Timestamp) -> Result<usize, StoreError>;
+
     /// Waits until everything committed so far is on disk and no more is accepted: the last call before
     /// the process ends. Later commits fail with [`StoreError::Unavailable`].
     async fn close(&self);
@@ -198,6 +240,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
 /// One row of a listing.
 pub type Listed = Result<Arc<ConnectionRecord>, UnreadableRecord>;
+
+/// One event of a trail.
+pub type ListedEvent = Result<Entry, UnreadableEvent>;
 
 /// One row of a listing of links.
 pub type ListedLink = Result<Arc<LinkRecord>, UnreadableRecord>;
@@ -228,6 +273,9 @@ pub enum RecordProblem {
     /// Its bytes are not what was written.
     #[error("the record is damaged")]
     Damaged,
+    /// It is gone, and should be there.
+    #[error("the record is missing")]
+    Missing,
     /// A newer version of this program wrote it.
     #[error("the record has format version {found}, this program knows up to {known}; run the newer version")]
     TooNew {
@@ -258,7 +306,8 @@ pub enum Change {
         /// The revision that must be stored now.
         expected: Revision,
     },
-    /// Appends an audit event and gives it the next sequence number of its tenant, from 1 on.
+    /// Appends an audit event, gives it the next sequence number of its tenant, from 1 on, and chains it to the one
+    /// before. [`StoreError::Unavailable`] before [`Store::chain_with`].
     Append(Event),
     /// Remembers a request id and its answer.
     Remember(Remembered),

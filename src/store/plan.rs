@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::chain::Chain;
 use super::layout::{self, Rows, Visit};
 use super::record::{self, IdentityRow, IndexRow, NameRow, RetiredRow, StoreRow, TenantRow};
+use super::trail::{self, Head};
 use super::{Change, Remembered, StoreError};
 use crate::domain::connection::{ConnectionName, ConnectionRecord, Revision, TenantId};
 use crate::domain::credential::Sealed;
@@ -15,16 +17,29 @@ mod links;
 /// that fails leaves nothing.
 pub(super) struct Plan<'a, R> {
     below: &'a R,
+    chain: Option<&'a Chain>,
     settled: Planned,
     staged: Planned,
     commits: u64,
 }
 
-/// Rows by key, and the counts of tenants, which nearly every change touches: they are encoded once, at the end.
+/// Rows by key, and the counts of tenants and the heads of their trails, which nearly every change touches: they are
+/// encoded once, at the end.
 #[derive(Default)]
 struct Planned {
     writes: Writes,
     tenants: HashMap<TenantId, Counts>,
+    heads: HashMap<TenantId, Head>,
+}
+
+/// What is to be done after all commits were planned.
+pub(super) struct Finished {
+    /// The rows to write, all at once.
+    pub(super) writes: Writes,
+    /// How many commits the store has then seen.
+    pub(super) commits: u64,
+    /// Who has a new event then.
+    pub(super) appended: Vec<TenantId>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,9 +52,9 @@ struct Counts {
 pub(super) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl<'a, R: Rows> Plan<'a, R> {
-    /// An empty plan over the rows of a backend.
-    pub(super) fn new(below: &'a R) -> Self {
-        Self { below, settled: Planned::default(), staged: Planned::default(), commits: 0 }
+    /// An empty plan over the rows of a backend. Without a chain no event can be appended.
+    pub(super) fn new(below: &'a R, chain: Option<&'a Chain>) -> Self {
+        Self { below, chain, settled: Planned::default(), staged: Planned::default(), commits: 0 }
     }
 
     /// Adds all the changes or none of them.
@@ -49,19 +64,21 @@ impl<'a, R: Rows> Plan<'a, R> {
             self.commits += 1;
             self.settled.writes.append(&mut self.staged.writes);
             self.settled.tenants.extend(self.staged.tenants.drain());
+            self.settled.heads.extend(self.staged.heads.drain());
         } else {
             self.staged.writes.clear();
             self.staged.tenants.clear();
+            self.staged.heads.clear();
         }
         outcome
     }
 
-    /// The rows to write, all at once, and how many commits the store has then seen; `None` if no commit succeeded.
-    pub(super) fn finish(self) -> Result<Option<(Writes, u64)>, StoreError> {
+    /// What is to be done; `None` if no commit succeeded.
+    pub(super) fn finish(self) -> Result<Option<Finished>, StoreError> {
         if self.commits == 0 {
             return Ok(None);
         }
-        let Planned { mut writes, tenants } = self.settled;
+        let Planned { mut writes, tenants, heads } = self.settled;
         let mut store: StoreRow = layout::store_row(self.below)?.unwrap_or_default();
         store.commits += self.commits;
         for (tenant, counts) in tenants {
@@ -71,7 +88,20 @@ impl<'a, R: Rows> Plan<'a, R> {
             writes.insert(key, Some(bytes));
         }
         writes.insert(layout::STORE.to_vec(), Some(record::wrap(layout::STORE, &store)));
-        Ok(Some((writes, store.commits)))
+        let mut appended = Vec::with_capacity(heads.len());
+        if let Some(chain) = self.chain {
+            let new = heads.values().filter(|head| head.is_new).count() as u64;
+            if new > 0 {
+                let (key, bytes) = trail::count_heads(self.below, chain, new)?;
+                writes.insert(key, Some(bytes));
+            }
+            for (tenant, head) in heads {
+                let (key, bytes) = head.write(chain, &tenant);
+                writes.insert(key, Some(bytes));
+                appended.push(tenant);
+            }
+        }
+        Ok(Some(Finished { writes, commits: store.commits, appended }))
     }
 
     fn stage(&mut self, change: &Change) -> Result<(), StoreError> {
@@ -143,15 +173,33 @@ impl<'a, R: Rows> Plan<'a, R> {
     }
 
     fn append(&mut self, event: &Event) -> Result<(), StoreError> {
-        let mut sequence = 0;
-        self.count(&event.tenant, |row| {
-            row.last_event += 1;
-            sequence = row.last_event;
-        })?;
-        let key = layout::event_key(&event.tenant, sequence);
-        let bytes = record::encode_event(&key, event);
-        self.staged.writes.insert(key, Some(bytes));
-        Ok(())
+        let tenant = &event.tenant;
+        let chain = self.chain.ok_or_else(trail::no_chain)?;
+        let mut head = self.head(chain, tenant)?;
+        let sequence = head.row.last.saturating_add(1);
+        let bytes = record::encode_event(event);
+        let hash = chain.link(&head.row.hash, tenant, sequence, &bytes);
+        head.row.last = sequence;
+        head.row.hash.clone_from(&hash);
+        let key = layout::event_key(tenant, sequence);
+        let row = record::wrap_event(&key, bytes, hash);
+        self.staged.writes.insert(key, Some(row));
+        for connection in &event.connections {
+            self.put(layout::trail_index_key(tenant, connection, sequence), &IndexRow {});
+        }
+        self.staged.heads.insert(tenant.clone(), head);
+        self.count(tenant, |row| row.last_event = sequence)
+    }
+
+    /// The head of a tenant's trail as it is planned.
+    fn head(&self, chain: &Chain, tenant: &TenantId) -> Result<Head, StoreError> {
+        if let Some(planned) = self.staged.heads.get(tenant).or_else(|| self.settled.heads.get(tenant)) {
+            return Ok(planned.clone());
+        }
+        let last = layout::tenant_row(self.below, tenant)?.unwrap_or_default().last_event;
+        let mut head = trail::head(self.below, tenant, last)?;
+        head.take_over(chain, tenant, last);
+        Ok(head)
     }
 
     fn remember(&mut self, remembered: &Remembered) -> Result<(), StoreError> {

@@ -10,26 +10,26 @@
 //! then decodes with the new field empty. A new *number* of an enumeration, or a field that an older
 //! program must not drop, takes a new version.
 
-use std::collections::BTreeMap;
-
 use prost::Message;
 
 use self::connection::ConnectionRow;
 use self::link::LinkRow;
 use self::webhook::{KeyRow, WebhookRow};
 use super::{Due, RecordProblem, Remembered};
-use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, TenantId};
-use crate::domain::event::{Event, EventType};
+use crate::domain::connection::{ConnectionName, ConnectionRecord, TenantId};
 use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::webhook::{WebhookKey, WebhookRecord};
 
 mod connection;
+mod event;
 mod link;
 mod webhook;
 
-/// The version that this program writes, and the newest that it reads. Version 2 knows more types of events, and
-/// events of more than connections.
+pub(super) use event::{TrailRow, TrailsRow, decode_event, encode_event, wrap_event};
+
+/// The version that this program writes, and the newest that it reads. Version 2 knows more types of events,
+/// events of more than connections, and their chain.
 pub(super) const VERSION: u8 = 2;
 /// The oldest version that this program reads.
 const OLDEST: u8 = 1;
@@ -68,16 +68,6 @@ pub(super) fn encode_webhook(key: &[u8], record: &WebhookRecord) -> Vec<u8> {
 /// Reads back what [`encode_webhook`] made for the same key.
 pub(super) fn decode_webhook(key: &[u8], bytes: &[u8]) -> Result<WebhookRecord, RecordProblem> {
     unwrap::<WebhookRow>(key, bytes)?.into_record().ok_or(RecordProblem::Damaged)
-}
-
-/// The stored form of an audit event. Its tenant stands in its key.
-pub(super) fn encode_event(key: &[u8], event: &Event) -> Vec<u8> {
-    wrap(key, &EventRow::from(event))
-}
-
-/// Reads back what [`encode_event`] made for the same key.
-pub(super) fn decode_event(key: &[u8], tenant: &TenantId, bytes: &[u8]) -> Result<Event, RecordProblem> {
-    unwrap::<EventRow>(key, bytes)?.into_event(tenant.clone()).ok_or(RecordProblem::Damaged)
 }
 
 /// The stored form of a remembered request. Its tenant and its id stand in its key.
@@ -243,31 +233,6 @@ fn checksum(key: &[u8], covered: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct EventRow {
-    #[prost(string, tag = "1")]
-    uid: String,
-    /// Version 1 alone: the connection that the event is about.
-    #[prost(string, tag = "2")]
-    connection: String,
-    #[prost(int32, tag = "3")]
-    event_type: i32,
-    #[prost(string, tag = "4")]
-    actor: String,
-    #[prost(int64, tag = "5")]
-    time: i64,
-    #[prost(string, tag = "6")]
-    request_id: String,
-    #[prost(btree_map = "string, string", tag = "7")]
-    before: BTreeMap<String, String>,
-    #[prost(btree_map = "string, string", tag = "8")]
-    after: BTreeMap<String, String>,
-    #[prost(string, tag = "9")]
-    resource: String,
-    #[prost(string, repeated, tag = "10")]
-    connections: Vec<String>,
-}
-
 #[derive(Clone, PartialEq, Eq, Message)]
 struct RememberedRow {
     #[prost(bytes = "vec", tag = "1")]
@@ -276,60 +241,6 @@ struct RememberedRow {
     answer: Vec<u8>,
     #[prost(int64, tag = "3")]
     time: i64,
-}
-
-impl From<&Event> for EventRow {
-    fn from(event: &Event) -> Self {
-        let Event {
-            uid,
-            tenant: _,
-            resource,
-            connections,
-            event_type,
-            actor,
-            time,
-            request_id,
-            before,
-            after,
-        } = event;
-        Self {
-            uid: uid.clone(),
-            connection: String::new(),
-            event_type: event_type.number(),
-            actor: actor.clone(),
-            time: time.unix_micros(),
-            request_id: request_id.clone(),
-            before: before.clone(),
-            after: after.clone(),
-            resource: resource.clone(),
-            connections: connections.iter().map(|id| id.as_str().to_owned()).collect(),
-        }
-    }
-}
-
-impl EventRow {
-    fn into_event(self, tenant: TenantId) -> Option<Event> {
-        let ids = self.connections.iter().map(|id| ConnectionId::parse(id).ok());
-        let (resource, connections) = if self.connection.is_empty() {
-            (self.resource, ids.collect::<Option<_>>()?)
-        } else {
-            let id = ConnectionId::parse(&self.connection).ok()?;
-            let name = ConnectionName { tenant: tenant.clone(), id: id.clone() };
-            (name.to_string(), vec![id])
-        };
-        Some(Event {
-            uid: self.uid,
-            tenant,
-            resource,
-            connections,
-            event_type: EventType::from_number(self.event_type)?,
-            actor: self.actor,
-            time: Timestamp::from_unix_micros(self.time),
-            request_id: self.request_id,
-            before: self.before,
-            after: self.after,
-        })
-    }
 }
 
 /// A value of an enumeration as a number. Numbers are never changed and never used again.
@@ -359,41 +270,20 @@ macro_rules! stored {
 }
 use stored;
 
-stored!(EventType {
-    ConnectionCreated = 1,
-    ConnectionUpdated = 2,
-    CredentialReplaced = 3,
-    ConnectionDeleted = 4,
-    StateChanged = 5,
-    CredentialExpiring = 6,
-    RepositoryLinked = 7,
-    RepositoryLinkUpdated = 8,
-    RepositoryUnlinked = 9,
-    ConnectionSwitched = 10,
-    RepositoryMoved = 11,
-    RepositoryAccessChanged = 12,
-    WebhookCreated = 13,
-    WebhookUpdated = 14,
-    WebhookAdopted = 15,
-    WebhookRemoved = 16,
-    WebhookOrphaned = 17,
-    WebhookStateChanged = 18,
-    WebhookSecretRotated = 19,
-    WebhookSecretRead = 20,
-    GitCredentialIssued = 21,
-});
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::domain::connection::{
-        Condition, ConditionStatus, Connection, DisplayName, Hosting, ProviderId, RateLimit, Revision, Scope,
-        State,
+        Condition, ConditionStatus, Connection, ConnectionId, DisplayName, Hosting, ProviderId, RateLimit,
+        Revision, Scope, State,
     };
     use crate::domain::credential::{
         Account, Capabilities, Capability, CapabilityType, CredentialForm, CredentialInfo, ExpireTimeSource,
         ResourceType, Sealed,
     };
+    use crate::domain::event::{Event, EventType};
 
     const GOLDEN_V1: &str = include_str!("../../tests/golden/records_v1.txt");
     const KEY: &[u8] = b"c\0key";
@@ -518,7 +408,8 @@ mod tests {
     #[test]
     fn golden_records_of_version_1_stay_readable() {
         assert_eq!(decode_connection(KEY, name(), &golden("connection ")), Ok(full()));
-        assert_eq!(decode_event(KEY, &name().tenant, &golden("event ")), Ok(event()));
+        let event_v1 = decode_event(KEY, &name().tenant, &golden("event ")).expect("readable");
+        assert_eq!((event_v1.event, event_v1.hash), (event(), Vec::new()));
         let Remembered { tenant, request_id, .. } = remembered();
         assert_eq!(decode_remembered(KEY, &tenant, &request_id, &golden("remembered ")), Ok(remembered()));
     }
@@ -529,7 +420,7 @@ mod tests {
     fn print_golden_records() {
         let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         println!("connection {}", hex(encode_connection(KEY, &full())));
-        println!("event {}", hex(encode_event(KEY, &event())));
+        println!("event {}", hex(wrap_event(KEY, encode_event(&event()), vec![6; 32])));
         println!("remembered {}", hex(encode_remembered(KEY, &remembered())));
     }
 
@@ -558,8 +449,10 @@ mod tests {
         let other = ConnectionId::parse("other").expect("valid");
         for connections in [vec![], vec![name().id], vec![name().id, other]] {
             event.connections = connections;
-            let bytes = encode_event(KEY, &event);
-            assert_eq!(decode_event(KEY, &name().tenant, &bytes), Ok(event.clone()));
+            let bytes = encode_event(&event);
+            let row = wrap_event(KEY, bytes.clone(), vec![6; 32]);
+            let stored = decode_event(KEY, &name().tenant, &row).expect("readable");
+            assert_eq!((stored.bytes, stored.hash, stored.event), (bytes, vec![6; 32], event.clone()));
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,14 +16,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::committer::{Answer, Committer, FORGET_ROUND, Job, Progress};
 use self::watermark::Watermark;
+use super::bell::Bell;
 use super::layout::{self, Rows, Visit, links};
 use super::record::StoreRow;
+use super::trail::{self, no_chain};
 use super::{
-    Change, Due, Listed, ListedLink, RecordProblem, Remembered, Store, StoreError, UnreadableRecord,
+    Chain, Change, Due, Listed, ListedEvent, ListedLink, RecordProblem, Remembered, Store, StoreError,
+    TrailsReport, UnreadableRecord,
 };
 use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, ProviderId, TenantId};
 use crate::domain::credential::Sealed;
-use crate::domain::event::Event;
 use crate::domain::link::{LinkId, LinkName, LinkRecord};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::webhook::{WebhookKey, WebhookRecord};
@@ -142,11 +144,24 @@ impl SledStore {
     ///
     /// See [`OpenError`]. An error never leaves the directory locked.
     pub fn open(config: &SledConfig) -> Result<Self, OpenError> {
+        Self::open_with(config, true)
+    }
+
+    /// The same without counting: for a look at the audit trails, which says better what is missing.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open_to_check(config: &SledConfig) -> Result<Self, OpenError> {
+        Self::open_with(config, false)
+    }
+
+    fn open_with(config: &SledConfig, count: bool) -> Result<Self, OpenError> {
         let SledConfig { path, cache_bytes } = config;
         make_directory(path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let lock = lock(&path.join("lock"))?;
         let log_path = path.join(LOG_FILE);
-        let opened = catch_unwind(AssertUnwindSafe(|| open_checked(path, &log_path, *cache_bytes)));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_checked(path, &log_path, *cache_bytes, count)));
         let (disk, log, watermark, commits) = opened.unwrap_or_else(|_| {
             Err(OpenError::Corrupt {
                 path: log_path.clone(),
@@ -154,8 +169,11 @@ impl SledStore {
             })
         })?;
         let disk = Arc::new(disk);
-        let progress =
-            Arc::new(Progress { applied: AtomicU64::new(commits), durable: watch::Sender::new(Ok(commits)) });
+        let progress = Arc::new(Progress {
+            applied: AtomicU64::new(commits),
+            durable: watch::Sender::new(Ok(commits)),
+            bell: Bell::default(),
+        });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let committer =
             Committer::new(disk.clone(), progress.clone(), log, path.join(BLOBS), watermark, commits);
@@ -269,13 +287,36 @@ impl Store for SledStore {
         Ok(remembered)
     }
 
+    async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, StoreError> {
+        layout::tenants(&*self.disk, after, limit)
+    }
+
     async fn events(
         &self,
         tenant: &TenantId,
+        connection: Option<&ConnectionId>,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<(u64, Event)>, StoreError> {
-        layout::events(&*self.disk, tenant, after, limit)
+    ) -> Result<Vec<ListedEvent>, StoreError> {
+        let events = trail::events(&*self.disk, tenant, connection, after, limit)?;
+        if !events.is_empty() {
+            // Whoever goes on behind an event must not meet another one under its number after a power cut.
+            self.settled().await?;
+        }
+        Ok(events)
+    }
+
+    fn appended(&self, tenant: &TenantId) -> watch::Receiver<()> {
+        self.progress.bell.listen(tenant)
+    }
+
+    fn chain_with(&self, chain: Chain) {
+        // An error means that it is known already.
+        let _ = self.disk.chain.set(chain);
+    }
+
+    async fn check_trails(&self) -> Result<TrailsReport, StoreError> {
+        trail::check(&*self.disk, self.disk.chain.get().ok_or_else(no_chain)?)
     }
 
     async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, StoreError> {
@@ -345,6 +386,20 @@ impl Store for SledStore {
         }
     }
 
+    async fn forget_events(&self, tenant: &TenantId, before: Timestamp) -> Result<usize, StoreError> {
+        let mut forgotten = 0;
+        // Most tenants have nothing that is old enough, and the committer has other things to do.
+        while trail::has_old(&*self.disk, tenant, before)? {
+            let tenant = tenant.clone();
+            let round = self.ask(|answer| Job::ForgetEvents { tenant, before, answer }).await?;
+            forgotten += round;
+            if round == 0 {
+                break;
+            }
+        }
+        Ok(forgotten)
+    }
+
     async fn close(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         let running = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -359,6 +414,7 @@ impl Store for SledStore {
 struct Disk {
     tree: ::sled::Db,
     file: PathBuf,
+    chain: OnceLock<Chain>,
 }
 
 impl Disk {
@@ -449,11 +505,12 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Opens sled's files and checks that everything is there that should be.
+/// Opens sled's files, checks that no commit is missing, and if they are to be counted, no row.
 fn open_checked(
     path: &Path,
     log_path: &Path,
     cache_bytes: u64,
+    count: bool,
 ) -> Result<(Disk, File, Watermark, u64), OpenError> {
     let refused = |path: &Path| {
         let path = path.to_owned();
@@ -468,7 +525,7 @@ fn open_checked(
         return Err(OpenError::CommitsMissing { path: log_path.to_owned(), missing: known, known });
     }
     let tree = open_sled(path, log_path, cache_bytes)?;
-    let disk = Disk { tree, file: log_path.to_owned() };
+    let disk = Disk { tree, file: log_path.to_owned(), chain: OnceLock::new() };
 
     let readable = |error| match error {
         StoreError::Unreadable(UnreadableRecord {
@@ -492,7 +549,7 @@ fn open_checked(
         let missing = known - row.commits;
         return Err(OpenError::CommitsMissing { path: log_path.to_owned(), missing, known });
     }
-    if let Some(problem) = layout::missing(&disk, row).map_err(readable)? {
+    if count && let Some(problem) = layout::missing(&disk, row).map_err(readable)? {
         return Err(corrupt(problem));
     }
 

@@ -13,14 +13,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::watermark::Watermark;
 use super::{Disk, unavailable};
+use crate::domain::connection::TenantId;
 use crate::domain::timestamp::Timestamp;
-use crate::store::layout;
-use crate::store::plan::{Plan, Writes};
-use crate::store::{Change, StoreError};
+use crate::store::bell::Bell;
+use crate::store::plan::{Finished, Plan, Writes};
+use crate::store::trail::{self, no_chain};
+use crate::store::{Change, StoreError, layout};
 
 /// Most commits that share one disk flush; bounds the memory of a group and the wait of its first member.
 const GROUP: usize = 256;
-/// Most requests that one round forgets, so that commits do not wait long behind it.
+/// Most requests, or events, that one round forgets, so that commits do not wait long behind it.
 pub(super) const FORGET_ROUND: usize = 1_000;
 
 /// Where the outcome of a job goes.
@@ -30,6 +32,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Job {
     Commit { changes: Vec<Change>, answer: Answer<()> },
     Forget { before: Timestamp, answer: Answer<usize> },
+    ForgetEvents { tenant: TenantId, before: Timestamp, answer: Answer<usize> },
 }
 
 /// How far the committer is, for the readers.
@@ -38,6 +41,8 @@ pub(super) struct Progress {
     pub(super) applied: AtomicU64,
     /// How many of them are on disk, or why there will be no more.
     pub(super) durable: watch::Sender<Result<u64, String>>,
+    /// Tells of new events that are on disk.
+    pub(super) bell: Bell,
 }
 
 /// Owns the writing side of the store.
@@ -77,6 +82,10 @@ impl Committer {
                         self.commit_group(std::mem::take(&mut group));
                         let _ = answer.send(self.forget(before));
                     }
+                    Job::ForgetEvents { tenant, before, answer } => {
+                        self.commit_group(std::mem::take(&mut group));
+                        let _ = answer.send(self.forget_events(&tenant, before));
+                    }
                 }
                 if group.len() < GROUP {
                     next = queue.try_recv().ok();
@@ -98,10 +107,13 @@ impl Committer {
         let (all_changes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let outcomes = self.attempt(|committer| {
             let rows = &*committer.disk;
-            let mut plan = Plan::new(rows);
+            let mut plan = Plan::new(rows, rows.chain.get());
             let outcomes: Vec<_> = all_changes.iter().map(|changes| plan.commit(changes)).collect();
-            if let Some((writes, commits)) = plan.finish()? {
+            if let Some(Finished { writes, commits, appended }) = plan.finish()? {
                 committer.write(writes, commits)?;
+                for tenant in &appended {
+                    committer.progress.bell.ring(tenant);
+                }
             }
             Ok(outcomes)
         });
@@ -132,6 +144,24 @@ impl Committer {
             Ok(count)
         })
         .map_err(|problem| StoreError::Unavailable { problem })
+    }
+
+    fn forget_events(&mut self, tenant: &TenantId, before: Timestamp) -> Result<usize, StoreError> {
+        let outcome = self.attempt(|committer| {
+            let rows = &*committer.disk;
+            let Some(chain) = rows.chain.get() else { return Ok(Err(no_chain())) };
+            match trail::forget(rows, chain, tenant, before, FORGET_ROUND) {
+                Ok(gone) if gone.events > 0 => {
+                    committer.write(gone.writes, committer.commits)?;
+                    Ok(Ok(gone.events))
+                }
+                Ok(_) => Ok(Ok(0)),
+                // One damaged trail stops nobody else.
+                Err(error @ StoreError::Unreadable(_)) => Ok(Err(error)),
+                Err(error) => Err(error),
+            }
+        });
+        outcome.unwrap_or_else(|problem| Err(StoreError::Unavailable { problem }))
     }
 
     /// Runs one round. If it fails or panics, what is in memory may differ from what is on disk, so no

@@ -8,14 +8,15 @@ use gitmoor::domain::connection::{
     ConnectionId, ConnectionName, ConnectionRecord, ProviderId, Revision, TenantId,
 };
 use gitmoor::domain::credential::Sealed;
-use gitmoor::domain::event::Event;
 use gitmoor::domain::link::{LinkId, LinkName, LinkRecord};
 use gitmoor::domain::timestamp::Timestamp;
 use gitmoor::domain::webhook::{WebhookKey, WebhookRecord};
 use gitmoor::proto::v1;
 use gitmoor::store::memory::MemoryStore;
-use gitmoor::store::{Change, Due, Listed, ListedLink, Remembered, Store, StoreError};
-use tokio::sync::Barrier;
+use gitmoor::store::{
+    Chain, Change, Due, Listed, ListedEvent, ListedLink, Remembered, Store, StoreError, TrailsReport,
+};
+use tokio::sync::{Barrier, watch};
 
 use super::fixture::{gitlab, request_ids, sides, update};
 use crate::support::app::{Running, TestApp};
@@ -114,13 +115,30 @@ impl Store for Meddled {
         found
     }
 
+    async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, StoreError> {
+        self.inner.tenants(after, limit).await
+    }
+
     async fn events(
         &self,
         tenant: &TenantId,
+        connection: Option<&ConnectionId>,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<(u64, Event)>, StoreError> {
-        self.inner.events(tenant, after, limit).await
+    ) -> Result<Vec<ListedEvent>, StoreError> {
+        self.inner.events(tenant, connection, after, limit).await
+    }
+
+    fn appended(&self, tenant: &TenantId) -> watch::Receiver<()> {
+        self.inner.appended(tenant)
+    }
+
+    fn chain_with(&self, chain: Chain) {
+        self.inner.chain_with(chain);
+    }
+
+    async fn check_trails(&self) -> Result<TrailsReport, StoreError> {
+        self.inner.check_trails().await
     }
 
     async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, StoreError> {
@@ -187,6 +205,10 @@ impl Store for Meddled {
 
     async fn forget_requests(&self, before: Timestamp) -> Result<usize, StoreError> {
         self.inner.forget_requests(before).await
+    }
+
+    async fn forget_events(&self, tenant: &TenantId, before: Timestamp) -> Result<usize, StoreError> {
+        self.inner.forget_events(tenant, before).await
     }
 
     async fn close(&self) {

@@ -310,8 +310,8 @@ impl Running {
     /// The audit trail of a tenant.
     pub(super) async fn events(&self, tenant: &str) -> Vec<Event> {
         let tenant = TenantId::parse(tenant).expect("a tenant");
-        let rows = self.store.events(&tenant, 0, 10_000).await.expect("events");
-        rows.into_iter().map(|(_, event)| event).collect()
+        let rows = self.store.events(&tenant, None, 0, 10_000).await.expect("events");
+        rows.into_iter().map(|row| row.expect("readable").event).collect()
     }
 
     /// Asserts that the tenant `default` has nothing: no connection and no event.

@@ -14,7 +14,7 @@ use gitmoor::domain::connection::{ProviderId, Revision};
 use gitmoor::store::sled::SledStore;
 use gitmoor::store::{Store, StoreError};
 
-use super::fixture::{created, id, name, open, record, remove, replace, tenant};
+use super::fixture::{created, events, id, name, open, record, remove, replace, tenant};
 
 const DIRECTORY: &str = "GITMOOR_CRASH_DIRECTORY";
 const ROUND: &str = "GITMOOR_CRASH_ROUND";
@@ -132,8 +132,13 @@ async fn check(store: &SledStore, known: &mut BTreeMap<String, Known>) {
         *known = Known { acknowledged: found, begun: found };
     }
     let created = known.values().filter(|known| known.acknowledged.is_some()).count();
-    let events = store.events(&tenant("acme"), 0, usize::MAX).await.expect("no gaps");
+    let events = events(store, "acme", 0, usize::MAX).await;
     assert_eq!(events.len(), created, "one event for each connection that ever was");
+    let trails = store.check_trails().await.expect("checked");
+    assert!(
+        trails.problem.is_none() && trails.tenants.iter().all(|trail| trail.problem.is_none()),
+        "{trails:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

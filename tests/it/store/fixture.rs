@@ -12,15 +12,37 @@ use gitmoor::domain::credential::{
 };
 use gitmoor::domain::event::{Event, EventType};
 use gitmoor::domain::timestamp::Timestamp;
+use gitmoor::store::memory::MemoryStore;
 use gitmoor::store::sled::{DEFAULT_CACHE_BYTES, SledConfig, SledStore};
-use gitmoor::store::{Change, Remembered};
+use gitmoor::store::{Chain, Change, Remembered, Store};
+use ring::hmac;
 
 pub(crate) fn config(path: &Path) -> SledConfig {
     SledConfig { path: path.to_owned(), cache_bytes: DEFAULT_CACHE_BYTES }
 }
 
 pub(crate) fn open(path: &Path) -> SledStore {
-    SledStore::open(&config(path)).expect("opens")
+    let store = SledStore::open(&config(path)).expect("opens");
+    store.chain_with(chain());
+    store
+}
+
+pub(crate) fn memory() -> MemoryStore {
+    let store = MemoryStore::new();
+    store.chain_with(chain());
+    store
+}
+
+/// What chains the events of these tests.
+pub(crate) fn chain() -> Chain {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"the key of these tests");
+    Chain::new(move |content| hmac::sign(&key, content).as_ref().try_into().expect("32 bytes"))
+}
+
+/// The events of a tenant, each of which must be readable, with their numbers.
+pub(crate) async fn events(store: &dyn Store, of: &str, after: u64, limit: usize) -> Vec<(u64, Event)> {
+    let listed = store.events(&tenant(of), None, after, limit).await.expect("listed");
+    listed.into_iter().map(|row| row.map(|entry| (entry.sequence, entry.event)).expect("readable")).collect()
 }
 
 pub(crate) fn tenant(text: &str) -> TenantId {
