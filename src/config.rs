@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::webhook_target::TargetRule;
 use crate::outbound::AllowRule;
 
 pub mod file;
@@ -36,6 +37,7 @@ pub const KEYS: &[&str] = &[
     "data_dir",
     "key_file",
     "egress_allow",
+    "webhook_target_allow",
     "log_format",
     "log_level",
     "drain_timeout",
@@ -75,6 +77,12 @@ pub struct Flags {
     /// http://HOST:PORT for plain text to exactly that origin. Repeatable [env: GITMOOR_EGRESS_ALLOW, comma-separated]
     #[arg(long, value_name = "RULE")]
     pub egress_allow: Vec<String>,
+
+    /// Admit webhooks that deliver to this target: https://HOST[:PORT][/PATH], or http://HOST:PORT for plain text to
+    /// exactly that origin. Without one no webhook can be asked for. Repeatable
+    /// [env: GITMOOR_WEBHOOK_TARGET_ALLOW, comma-separated]
+    #[arg(long, value_name = "URL")]
+    pub webhook_target_allow: Vec<String>,
 
     /// How log lines look, json or text [env: GITMOOR_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
@@ -149,6 +157,8 @@ pub struct ServeConfig {
     pub key_file: PathBuf,
     /// What the outbound policy admits beyond public addresses.
     pub egress_allow: Vec<AllowRule>,
+    /// Where webhooks may deliver to.
+    pub webhook_target_allow: Vec<TargetRule>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written: directives as in `RUST_LOG`.
@@ -289,6 +299,7 @@ impl Resolver<'_> {
         let key_file = self.path("key_file", flags.key_file.as_ref(), dev_key, how);
 
         let egress_allow = self.list("egress_allow", &flags.egress_allow, Vec::new());
+        let webhook_target_allow = self.list("webhook_target_allow", &flags.webhook_target_allow, Vec::new());
         let log_format = self.one("log_format", flags.log_format.as_ref(), LogFormat::Text);
         let log_level = self.one("log_level", flags.log_level.as_ref(), Level::Info);
         let log_directives = self.log_directives(log_level);
@@ -317,6 +328,7 @@ impl Resolver<'_> {
             data_dir: data_dir?,
             key_file: key_file?,
             egress_allow,
+            webhook_target_allow,
             log_format,
             log_directives,
             drain_timeout: drain_timeout.0,

@@ -62,6 +62,9 @@ fn what_is_printed_is_a_file_that_gives_the_same() {
         egress_allow: ["10.0.0.0/8", "git.corp.example", "git.corp.example:8443", "http://[::1]:9001"]
             .map(str::to_owned)
             .to_vec(),
+        webhook_target_allow: ["https://hooks.corp.example/git", "http://receiver:8080"]
+            .map(str::to_owned)
+            .to_vec(),
         stream_timeout: Some("90m".into()),
         ..Flags::default()
     };
@@ -78,7 +81,8 @@ fn what_is_printed_is_a_file_that_gives_the_same() {
 fn o03_unknown_keys_wrong_types_and_repeated_keys_are_refused_all_at_once() {
     let file = file(
         "listn = ['127.0.0.1:1']\nlog-level = 'info'\nzzz = 1\ndev = true\ndrain_timeout = 15\nlisten = 'x'\n\
-         data_dir = ['d']\nkey_file = 'k'\nmax_concurrent_calls = true\negress_allow = ['a', 1]\nkey_file = 'k'\n",
+         data_dir = ['d']\nkey_file = 'k'\nmax_concurrent_calls = true\negress_allow = ['a', 1]\nkey_file = 'k'\n\
+         webhook_target_allow = ['http://a/b']\n",
     );
     let problems = problems(&with_file(&file), &[("GITMOOR_LOG_FORMAT", "xml")]);
     for expected in [
@@ -92,11 +96,12 @@ fn o03_unknown_keys_wrong_types_and_repeated_keys_are_refused_all_at_once() {
         "line 9): expected a number or a text, found true or false",
         "line 10), entry 2: expected HOST",
         "line 11: duplicate key",
+        "line 12), entry 1: expected https://HOST",
         "log_format (GITMOOR_LOG_FORMAT): expected json or text",
     ] {
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected:?} in {problems:#?}");
     }
-    assert_eq!(problems.len(), 11, "{problems:#?}");
+    assert_eq!(problems.len(), 12, "{problems:#?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::webhook_target::TargetRule;
 use crate::outbound::AllowRule;
 
 /// The longest path of a Unix socket on Linux, without the closing NUL.
@@ -108,6 +109,19 @@ impl Setting for AllowRule {
     fn parse(text: &str) -> Option<Self> {
         // Its error would quote the text.
         Self::parse(text).ok()
+    }
+
+    fn show(&self) -> String {
+        quoted(self.to_string())
+    }
+}
+
+impl Setting for TargetRule {
+    const EXPECTED: &'static str =
+        "https://HOST, with a port and a path if wanted, or http://HOST:PORT for plain text";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
     }
 
     fn show(&self) -> String {

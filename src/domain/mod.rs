@@ -16,3 +16,4 @@ pub mod timestamp;
 pub mod verification;
 pub mod violation;
 pub mod webhook;
+pub mod webhook_target;
