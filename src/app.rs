@@ -18,6 +18,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ListenAddress, ServeConfig};
+use crate::domain::webhook_target::TargetPolicy;
 use crate::grpc::connections::ConnectionHandlers;
 use crate::grpc::layers::{Draining, Inbound};
 use crate::grpc::repositories::RepositoryHandlers;
@@ -32,6 +33,7 @@ use crate::provider::gateway::Gateway;
 use crate::seal::{KeyFileError, KeyRing, SealError, ServiceSecret};
 use crate::service::Core;
 use crate::service::connections::Connections;
+use crate::service::links::Links;
 use crate::service::repositories::Repositories;
 use crate::service::usage::Usage;
 use crate::service::work::Work;
@@ -141,6 +143,8 @@ pub struct Parts {
     pub keys: KeyRing,
     /// The way to the providers.
     pub outbound: Outbound,
+    /// Where webhooks may deliver to.
+    pub webhook_targets: TargetPolicy,
     /// Which providers there are.
     pub providers: Providers,
     /// Tells the time.
@@ -214,6 +218,7 @@ pub async fn run(config: ServeConfig, shutdown: impl Future<Output = ()>) -> Res
         store_path,
         keys,
         outbound,
+        webhook_targets: TargetPolicy::new(config.webhook_target_allow),
         providers: Providers::builtin(),
         clock: Arc::new(SystemClock),
         limits,
@@ -236,6 +241,7 @@ impl App {
             keys: parts.keys,
             secret,
             gateway: Gateway::new(parts.providers, parts.outbound),
+            targets: parts.webhook_targets,
             clock: parts.clock,
             usage: Usage::default(),
             work: Work::default(),
@@ -311,8 +317,11 @@ impl App {
         health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
     ) -> Result<Routes, Error> {
         let connections = ConnectionHandlers::new(Connections::new(Arc::clone(&self.core)));
-        let repositories =
-            RepositoryHandlers::new(Repositories::new(Arc::clone(&self.core)), self.limits.stream_total);
+        let repositories = RepositoryHandlers::new(
+            Repositories::new(Arc::clone(&self.core)),
+            Links::new(Arc::clone(&self.core)),
+            self.limits.stream_total,
+        );
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)

@@ -1,21 +1,20 @@
 //! `gitmoor.v1.ConnectionService`.
 
-use prost::Message;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
-use zeroize::Zeroizing;
 
+use super::repeat::{content, content_of, decode, repeat};
 use super::{convert, names, open, status};
 use crate::domain::connection::Connection;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::connection_service_server::ConnectionService;
 use crate::service::checked;
-use crate::service::connections::{
-    Connections, Create, Done, ListConnections, Repeat, Replace, UNNAMED, Update, Verified,
-};
+use crate::service::connections::{Connections, Create, ListConnections, Replace, UNNAMED, Update, Verified};
 use crate::service::draft::Violations;
 use crate::service::error::Error;
 use crate::service::filter::{Filter, OrderBy};
+use crate::service::once::Done;
 use crate::service::page_token::Binding;
 
 /// The handlers: decode, call the service, encode.
@@ -281,32 +280,4 @@ fn replaced(verified: &Verified) -> v1::ReplaceCredentialResponse {
 
 fn encode_connection(connection: &Connection) -> Vec<u8> {
     convert::connection(connection.clone()).encode_to_vec()
-}
-
-/// Method and message as bytes: what a page token is bound to.
-pub(super) fn content<M: Message>(method: &str, message: &M) -> Vec<u8> {
-    let mut content = Vec::with_capacity(method.len() + 1 + message.encoded_len());
-    content.extend_from_slice(method.as_bytes());
-    content.push(0);
-    content.extend_from_slice(&message.encode_to_vec());
-    content
-}
-
-/// The same for a request that may come again. It may hold a token, so it is wiped; nothing is made without an id.
-fn content_of<M: Message>(method: &str, message: &M, request_id: Option<&str>) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(if request_id.is_some() { content(method, message) } else { Vec::new() })
-}
-
-/// A dry run has no effect to be remembered.
-fn repeat<'a, T>(
-    request_id: Option<&'a str>,
-    content: &'a [u8],
-    validate_only: bool,
-    encode: fn(&T) -> Vec<u8>,
-) -> Option<Repeat<'a, T>> {
-    request_id.filter(|_| !validate_only).map(|request_id| Repeat { request_id, content, encode })
-}
-
-fn decode<M: Message + Default>(answer: &[u8]) -> Result<M, Error> {
-    M::decode(answer).map_err(|_| Error::Bug { problem: "a remembered answer does not decode".to_owned() })
 }

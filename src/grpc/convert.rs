@@ -2,6 +2,8 @@
 
 mod decode;
 mod encode;
+mod links;
 
 pub(super) use decode::{credential_draft, draft, edit, min_permission, page_size, ref_type};
 pub(super) use encode::{connection, git_ref, namespace, provider, report, repository, time, warning};
+pub(super) use links::{link, link_draft};

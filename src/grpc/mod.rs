@@ -3,7 +3,9 @@
 pub mod connections;
 pub mod convert;
 pub mod layers;
+pub mod links;
 pub mod names;
+mod repeat;
 pub mod repositories;
 pub mod status;
 pub mod webhooks;

@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::domain::connection::{ConnectionId, ConnectionName, TenantId, check_text};
+use crate::domain::link::{LinkId, LinkName};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 use crate::service::draft::Violations;
 use crate::service::repositories::Parent;
@@ -57,6 +58,15 @@ pub(super) fn repository(
     violations.take(field, parsed)
 }
 
+/// `tenants/{tenant}/repositoryLinks/{repository_link}`.
+pub(super) fn link(field: &str, text: &str, violations: &mut Violations) -> Option<LinkName> {
+    let parsed = match split(text).as_deref() {
+        Some(["tenants", tenant, "repositoryLinks", id]) => link_parts(tenant, id),
+        _ => Err(not_of_form(text, "tenants/{tenant}/repositoryLinks/{repository_link}")),
+    };
+    violations.take(field, parsed)
+}
+
 /// `providers/{provider}`: the id, whether or not there is such a provider.
 pub(super) fn provider(field: &str, text: &str, violations: &mut Violations) -> Option<String> {
     let parsed = match split(text).as_deref() {
@@ -79,6 +89,16 @@ fn connection_parts(tenant: &str, id: &str) -> Result<ConnectionName, Refusal> {
         ));
     }
     Ok(ConnectionName { tenant: TenantId::parse(tenant)?, id: ConnectionId::parse(id)? })
+}
+
+fn link_parts(tenant: &str, id: &str) -> Result<LinkName, Refusal> {
+    if id == "-" {
+        return Err(Refusal::new(
+            FieldReason::Reserved,
+            "`-` stands for all links, which this call cannot do",
+        ));
+    }
+    Ok(LinkName { tenant: TenantId::parse(tenant)?, id: LinkId::parse(id)? })
 }
 
 fn decode(segment: &str) -> Result<String, Refusal> {

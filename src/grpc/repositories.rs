@@ -7,7 +7,8 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::connections::content;
+use super::links::LinkHandlers;
+use super::repeat::content;
 use super::{convert, names, open, status};
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
@@ -16,6 +17,7 @@ use crate::provider::Lookup;
 use crate::service::checked;
 use crate::service::draft::Violations;
 use crate::service::error::Error;
+use crate::service::links::Links;
 use crate::service::page_token::Binding;
 use crate::service::repositories::{Batch, PageRequest, Repositories, Section, Wanted};
 
@@ -30,14 +32,15 @@ const ROWS_PER_MESSAGE: usize = 500;
 #[derive(Debug, Clone)]
 pub struct RepositoryHandlers {
     repositories: Repositories,
+    links: LinkHandlers,
     stream_total: Duration,
 }
 
 impl RepositoryHandlers {
-    /// Handlers in front of `repositories`. A stream ends after `stream_total`.
+    /// Handlers in front of `repositories` and `links`. A stream ends after `stream_total`.
     #[must_use]
-    pub const fn new(repositories: Repositories, stream_total: Duration) -> Self {
-        Self { repositories, stream_total }
+    pub const fn new(repositories: Repositories, links: Links, stream_total: Duration) -> Self {
+        Self { repositories, links: LinkHandlers::new(links), stream_total }
     }
 
     async fn list(
@@ -154,24 +157,10 @@ impl RepositoryHandlers {
         let name = names::connection("parent", &message.parent, &mut violations);
         let what = match message.selector {
             Some(v1::lookup_repository_request::Selector::FullName(text)) if !text.is_empty() => {
-                check_text("full_name", &text, &mut violations);
-                if text.contains("://") {
-                    let told = "a full name has the form `group/project`; send a URL as clone_url";
-                    violations.push(FieldViolation::new("full_name", FieldReason::Malformed, told));
-                }
-                Some(Lookup::FullName(text))
+                Some(by_full_name(text, &mut violations))
             }
             Some(v1::lookup_repository_request::Selector::CloneUrl(text)) if !text.is_empty() => {
-                check_text("clone_url", &text, &mut violations);
-                if has_password(&text) {
-                    let told = "the URL holds a password; send it without user info";
-                    violations.push(FieldViolation::new(
-                        "clone_url",
-                        FieldReason::UrlUserinfoForbidden,
-                        told,
-                    ));
-                }
-                Some(Lookup::CloneUrl(text))
+                Some(by_clone_url(text, &mut violations))
             }
             _ => {
                 let told = "send the repository's full_name (`group/project`) or its clone_url";
@@ -236,23 +225,23 @@ impl RepositoryService for RepositoryHandlers {
 
     async fn create_repository_link(
         &self,
-        _request: Request<v1::CreateRepositoryLinkRequest>,
+        request: Request<v1::CreateRepositoryLinkRequest>,
     ) -> Result<Response<v1::RepositoryLink>, Status> {
-        Err(Status::unimplemented("CreateRepositoryLink"))
+        self.links.create(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn batch_create_repository_links(
         &self,
-        _request: Request<v1::BatchCreateRepositoryLinksRequest>,
+        request: Request<v1::BatchCreateRepositoryLinksRequest>,
     ) -> Result<Response<v1::BatchCreateRepositoryLinksResponse>, Status> {
-        Err(Status::unimplemented("BatchCreateRepositoryLinks"))
+        self.links.create_batch(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn get_repository_link(
         &self,
-        _request: Request<v1::GetRepositoryLinkRequest>,
+        request: Request<v1::GetRepositoryLinkRequest>,
     ) -> Result<Response<v1::RepositoryLink>, Status> {
-        Err(Status::unimplemented("GetRepositoryLink"))
+        self.links.read(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn list_repository_links(
@@ -271,9 +260,9 @@ impl RepositoryService for RepositoryHandlers {
 
     async fn delete_repository_link(
         &self,
-        _request: Request<v1::DeleteRepositoryLinkRequest>,
+        request: Request<v1::DeleteRepositoryLinkRequest>,
     ) -> Result<Response<()>, Status> {
-        Err(Status::unimplemented("DeleteRepositoryLink"))
+        self.links.delete(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn list_switch_targets(
@@ -408,6 +397,26 @@ fn check_text(field: &str, text: &str, violations: &mut Violations) {
         let told = "the text holds a control character; remove it";
         violations.push(FieldViolation::new(field, FieldReason::ControlCharacter, told));
     }
+}
+
+/// A lookup by the field `full_name`.
+pub(super) fn by_full_name(text: String, violations: &mut Violations) -> Lookup {
+    check_text("full_name", &text, violations);
+    if text.contains("://") {
+        let told = "a full name has the form `group/project`; send a URL as clone_url";
+        violations.push(FieldViolation::new("full_name", FieldReason::Malformed, told));
+    }
+    Lookup::FullName(text)
+}
+
+/// A lookup by the field `clone_url`.
+pub(super) fn by_clone_url(text: String, violations: &mut Violations) -> Lookup {
+    check_text("clone_url", &text, violations);
+    if has_password(&text) {
+        let told = "the URL holds a password; send it without user info";
+        violations.push(FieldViolation::new("clone_url", FieldReason::UrlUserinfoForbidden, told));
+    }
+    Lookup::CloneUrl(text)
 }
 
 /// Whether a clone URL has `user:password@` before its host. The scp-like form has none.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::connection::{Connection, ConnectionId, ConnectionName, TenantId};
 use crate::domain::credential::{Capabilities, CredentialInfo, ExpireTimeSource};
 use crate::domain::event::{Event, EventType, SYSTEM};
+use crate::domain::link::Link;
 use crate::domain::timestamp::Timestamp;
 use crate::service::Context;
 
@@ -48,6 +49,27 @@ pub(super) fn summary(connection: &Connection) -> Fields {
     .collect()
 }
 
+/// The same of a repository link.
+pub(super) fn link_summary(link: &Link) -> Fields {
+    let events: Vec<_> = link.webhook_events.iter().map(|event| event.as_str()).collect();
+    [
+        ("connection", link.connection_name().to_string()),
+        ("provider", link.provider.to_string()),
+        ("instance", link.instance.clone()),
+        ("repository.provider_id", link.repository.provider_id.clone()),
+        ("repository.full_name", link.repository.full_name.clone()),
+        ("webhook_mode", link.webhook_mode.as_str().to_owned()),
+        ("webhook_events", events.join(" ")),
+        ("webhook_target_url", link.webhook_target_url.clone()),
+        ("state", link.state.as_str().to_owned()),
+        ("labels", format!("{:?}", link.labels)),
+        ("annotations", digest(&link.annotations)),
+    ]
+    .into_iter()
+    .map(|(field, value)| (field.to_owned(), value))
+    .collect()
+}
+
 /// Tells one value from another without keeping it: it may be long, and is nobody's to read here.
 fn digest(value: &impl Hash) -> String {
     let mut hasher = DefaultHasher::new();
@@ -82,6 +104,15 @@ impl Subject {
     /// A connection itself.
     pub(super) fn connection(name: &ConnectionName) -> Self {
         Self { tenant: name.tenant.clone(), resource: name.to_string(), connections: vec![name.id.clone()] }
+    }
+
+    /// A link, in the trail of its connection.
+    pub(super) fn link(link: &Link) -> Self {
+        Self {
+            tenant: link.name.tenant.clone(),
+            resource: link.name.to_string(),
+            connections: vec![link.connection.clone()],
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Connections: create, read, list, update, replace the credential, verify, delete.
 
+mod commit;
 mod create;
 mod credential;
 mod listing;
-mod once;
 mod update;
 mod verification;
 
@@ -13,7 +13,6 @@ use std::sync::Arc;
 pub use create::Create;
 pub use credential::Replace;
 pub use listing::{ConnectionsPage, ListConnections};
-pub use once::{Done, Repeat};
 pub use update::{Edit, Update};
 pub(crate) use verification::UNNAMED;
 pub use verification::Verified;
@@ -22,7 +21,7 @@ use super::audit::{self, Subject};
 use super::draft::{CheckedCredential, CheckedDraft};
 use super::error::{CredentialOrigin, Error};
 use super::verify::present;
-use super::{CREDENTIAL_FIELD, Context, Core, account_of, origin_of, parse_stored_url, store_down};
+use super::{CREDENTIAL_FIELD, Context, Core, account_of, etag_of, origin_of, parse_stored_url, store_down};
 use crate::domain::connection::{
     Connection, ConnectionName, ConnectionRecord, DisplayName, ProviderId, Revision, State,
 };
@@ -226,7 +225,7 @@ fn new_connection(
 /// The etag of a connection: it changes with everything that somebody did, and not with the time of the last use.
 #[must_use]
 pub fn etag(connection: &Connection) -> String {
-    format!("\"{:x}\"", connection.generation)
+    etag_of(connection.generation)
 }
 
 fn check_etag(connection: &Connection, sent: &str) -> Result<(), Error> {

@@ -141,6 +141,16 @@ impl Violations {
         parsed.map_err(|refusal| self.0.push(refusal.at(field))).ok()
     }
 
+    /// Notes violations of a part of the request, at their places below `prefix`.
+    pub fn extend_at(&mut self, prefix: &str, found: Vec<FieldViolation>) {
+        self.0.extend(
+            found.into_iter().map(|violation| FieldViolation {
+                field: format!("{prefix}{}", violation.field),
+                ..violation
+            }),
+        );
+    }
+
     /// What was found, for a later step to add to.
     #[must_use]
     pub fn into_found(self) -> Vec<FieldViolation> {
@@ -309,7 +319,13 @@ fn check_certificates(gateway: &Gateway, pem: &str, violations: &mut Violations)
     }
 }
 
-fn check_map(field: &str, map: &BTreeMap<String, String>, max_value: usize, violations: &mut Violations) {
+/// Checks labels or annotations, whose values have at most `max_value` bytes.
+pub(super) fn check_map(
+    field: &str,
+    map: &BTreeMap<String, String>,
+    max_value: usize,
+    violations: &mut Violations,
+) {
     if map.len() > MAX_MAP_ENTRIES {
         violations.push(FieldViolation::new(field, FieldReason::TooMany, "at most 64 entries"));
     }

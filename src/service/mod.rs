@@ -5,7 +5,10 @@ pub mod connections;
 pub mod draft;
 pub mod error;
 pub mod filter;
+pub mod links;
+pub mod once;
 pub mod page_token;
+mod reach;
 pub mod repositories;
 pub mod usage;
 pub mod verify;
@@ -19,8 +22,9 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::domain::connection::{ConnectionName, ConnectionRecord};
 use crate::domain::credential::{Credential, CredentialInfo};
+use crate::domain::webhook_target::TargetPolicy;
 use crate::provider::Provider;
-use crate::provider::gateway::{Gateway, Peer};
+use crate::provider::gateway::Gateway;
 use crate::seal::{Binding, KeyRing, ServiceSecret};
 use crate::store::{Store, StoreError};
 use error::Error;
@@ -36,6 +40,8 @@ pub struct Core {
     pub secret: ServiceSecret,
     /// The way to the providers.
     pub gateway: Gateway,
+    /// Where webhooks may deliver to.
+    pub targets: TargetPolicy,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Remembers which credentials were used.
@@ -91,41 +97,6 @@ impl Core {
             .map_err(|error| Error::from_seal(error, &connection.name))?;
         Ok(Credential { form: connection.credential.form.clone(), token })
     }
-
-    /// Everything a call to the provider of a stored connection needs; refuses a disabled one.
-    async fn reach(&self, name: &ConnectionName, deadline: Instant) -> Result<Reach<'_>, Error> {
-        let record = self.record(name).await?;
-        if record.connection.disabled {
-            return Err(Error::Disabled { name: name.clone() });
-        }
-        let provider = self.provider_of(&record)?;
-        let credential = self.credential_of(&record)?;
-        let api_url = parse_stored_url(&record.connection.effective_api_url)?;
-        let peer = Peer {
-            provider,
-            api_url: &api_url,
-            base_url: &record.connection.base_url,
-            scope: &record.connection.scope,
-            ca_certificates_pem: &record.connection.ca_certificates_pem,
-            account: account_of(&record.connection.credential),
-        };
-        let api = self.gateway.api(peer, Some(&credential), deadline).map_err(|error| Error::Provider {
-            error,
-            credential: error::CredentialOrigin::Stored {
-                expire_time: record.connection.credential.expire_time,
-            },
-            provider: provider.about().title,
-        })?;
-        self.note_use(&record);
-        Ok(Reach { record, provider, api })
-    }
-}
-
-/// A stored connection, ready to be called.
-struct Reach<'a> {
-    record: Arc<ConnectionRecord>,
-    provider: &'a dyn Provider,
-    api: crate::provider::api::Api,
 }
 
 /// What the provider counts a credential's calls under: the account, where it named one, else the token itself.
@@ -138,6 +109,11 @@ fn account_of(credential: &CredentialInfo) -> &str {
 /// The URL of a stored record, which was valid when it was written.
 fn parse_stored_url(text: &str) -> Result<url::Url, Error> {
     url::Url::parse(text).map_err(|_| Error::Bug { problem: "a stored API URL does not parse".to_owned() })
+}
+
+/// The etag of a resource, of the count of its changes that a reader can see.
+fn etag_of(generation: u64) -> String {
+    format!("\"{generation:x}\"")
 }
 
 /// Scheme, host and port of an API URL, as the sealed secret is bound to them.

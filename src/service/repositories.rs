@@ -11,17 +11,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::error::{CredentialOrigin, Error};
+use super::error::Error;
 use super::page_token::{self, Binding as TokenBinding};
-use super::{Context, Core, Reach};
-use crate::domain::connection::{ConnectionName, ConnectionRecord, Scope, TenantId};
-use crate::domain::credential::looks_like_token;
+use super::reach::{Reach, stored};
+use super::{Context, Core};
+use crate::domain::connection::{ConnectionName, Scope, TenantId};
 use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::refs::{Ref, RefKind};
 use crate::domain::repository::{Namespace, Permission, Repository};
 use crate::provider::api::Api;
 use crate::provider::session::Pages;
-use crate::provider::{About, List, Lookup, ProviderError, RefList, Walk};
+use crate::provider::{List, Lookup, ProviderError, RefList, Walk};
 
 /// Rows of one page where the caller names no number.
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -203,7 +203,7 @@ impl Repositories {
                 let (reach, list) = (&reach, RefList { page_size, ..list.clone() });
                 async move {
                     let page = reach.provider.refs(&reach.api, id, &list, at.as_ref()).await;
-                    page.map_err(|error| about_repository(error, reach, id))
+                    page.map_err(|error| reach.failed_about(error, id))
                 }
             },
         )
@@ -321,7 +321,7 @@ impl Repositories {
         id: &str,
     ) -> Result<Repository, Error> {
         let reach = self.0.reach(name, context.deadline).await?;
-        reach.provider.repository(&reach.api, id).await.map_err(|error| about_repository(error, &reach, id))
+        reach.provider.repository(&reach.api, id).await.map_err(|error| reach.failed_about(error, id))
     }
 
     /// The repository of that full name or clone URL.
@@ -341,7 +341,7 @@ impl Repositories {
             // Not echoed: a pasted clone URL may hold a password.
             Lookup::CloneUrl(_) => "of that clone URL",
         };
-        reach.provider.lookup(&reach.api, what).await.map_err(|error| about_repository(error, &reach, text))
+        reach.provider.lookup(&reach.api, what).await.map_err(|error| reach.failed_about(error, text))
     }
 }
 
@@ -579,35 +579,6 @@ fn permission_warning(hidden: usize) -> Option<Warning> {
                   min_permission to see them."
             .to_owned(),
     })
-}
-
-fn stored(error: ProviderError, about: &About, record: &ConnectionRecord) -> Error {
-    let error = match error {
-        // The instance was proven when it was stored, so the call's fields are not at fault: something stands in its
-        // way now.
-        ProviderError::Mismatch { found } => ProviderError::garbled(found),
-        other => other,
-    };
-    let credential = CredentialOrigin::Stored { expire_time: record.connection.credential.expire_time };
-    Error::Provider { error, credential, provider: about.title }
-}
-
-fn about_repository(error: ProviderError, reach: &Reach<'_>, what: &str) -> Error {
-    match error {
-        ProviderError::NotFound => {
-            // A token that was pasted into the wrong field goes into no message.
-            let what = if looks_like_token(what) { "of that name" } else { what };
-            let connection = reach.record.connection.name.clone();
-            Error::RepositoryNotFound { connection, repository: what.to_owned() }
-        }
-        other => reach.failed(other),
-    }
-}
-
-impl Reach<'_> {
-    fn failed(&self, error: ProviderError) -> Error {
-        stored(error, self.provider.about(), &self.record)
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod expiry;
 mod findings;
 mod fixture;
 mod hostile;
+mod links;
 mod listing;
 mod naming;
 mod network;

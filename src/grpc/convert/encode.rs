@@ -104,7 +104,7 @@ fn account(account: Account) -> v1::Account {
     }
 }
 
-fn condition(condition: Condition) -> v1::Condition {
+pub(super) fn condition(condition: Condition) -> v1::Condition {
     v1::Condition {
         r#type: condition.condition_type,
         status: match condition.status {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::once::{Done, Repeat};
 use super::{Connections, new_connection, supplied};
 use crate::domain::connection::{
     Connection, ConnectionId, ConnectionName, ConnectionRecord, Revision, TenantId,
@@ -16,6 +15,7 @@ use crate::provider::{Endpoint, Inspection};
 use crate::service::audit::{Subject, event, summary};
 use crate::service::draft::{self, CheckedDraft, ConnectionDraft, Violations};
 use crate::service::error::Error;
+use crate::service::once::{Done, Repeat};
 use crate::service::usage::to_the_hour;
 use crate::service::verify::{self, present, wanted};
 use crate::service::{Context, checked, store_down};
@@ -62,12 +62,12 @@ impl Connections {
         let name = ConnectionName { tenant: checked(request.tenant)?, id: checked(id)? };
         let draft = checked(draft)?;
 
-        if let Some(answer) = self.answered_before(&name.tenant, repeat.as_ref()).await? {
+        if let Some(answer) = self.0.answered_before(&name.tenant, repeat.as_ref()).await? {
             return Ok(Done::Before(answer));
         }
         let outcome =
             self.create_checked(context, &name, draft, request.validate_only, repeat.as_ref()).await;
-        self.done_or_before(&name, repeat.as_ref(), outcome).await
+        self.0.done_or_before(&name.tenant, repeat.as_ref(), outcome).await
     }
 
     async fn create_checked(

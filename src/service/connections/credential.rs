@@ -1,6 +1,5 @@
 //! ReplaceCredential.
 
-use super::once::{Done, Repeat};
 use super::{Connections, Next, Verified, check_etag, peer, stored_endpoint, supplied};
 use crate::domain::connection::ConnectionName;
 use crate::domain::credential::Account;
@@ -9,6 +8,7 @@ use crate::domain::violation::FieldViolation;
 use crate::service::audit::{Subject, difference, event, summary};
 use crate::service::draft::{self, CredentialDraft, Violations};
 use crate::service::error::Error;
+use crate::service::once::{Done, Repeat};
 use crate::service::usage::to_the_hour;
 use crate::service::verify::{self, ACCOUNT_CHANGED, Verification, accounts_differ, present, wanted};
 use crate::service::{Context, checked};
@@ -50,11 +50,11 @@ impl Connections {
             violations.finish()?;
             return checked(None);
         };
-        if let Some(done) = self.answered_before(&name.tenant, repeat.as_ref()).await? {
+        if let Some(done) = self.0.answered_before(&name.tenant, repeat.as_ref()).await? {
             return Ok(Done::Before(done));
         }
         let outcome = self.replace_once(context, &name, request, violations, repeat.as_ref()).await;
-        self.done_or_before(&name, repeat.as_ref(), outcome).await
+        self.0.done_or_before(&name.tenant, repeat.as_ref(), outcome).await
     }
 
     async fn replace_once(

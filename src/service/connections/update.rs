@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::once::{Done, Repeat};
 use super::{Connections, Next, api_url_text, check_etag, forget_findings, stored_endpoint};
 use crate::domain::connection::{Connection, ConnectionName, ConnectionRecord, DisplayName, Scope};
 use crate::domain::credential::CapabilityType;
@@ -14,6 +13,7 @@ use crate::provider::{Endpoint, Inspection, Provider};
 use crate::service::audit::{Subject, difference, event, summary};
 use crate::service::draft::{self, CheckedCredential, ConnectionDraft, CredentialDraft, Violations};
 use crate::service::error::{CredentialOrigin, Error};
+use crate::service::once::{Done, Repeat};
 use crate::service::verify::{self, present, wanted};
 use crate::service::{Context, account_of, checked};
 
@@ -82,11 +82,11 @@ impl Connections {
         let Some(name) = request.name.clone() else {
             return Err(Error::Invalid(request.violations));
         };
-        if let Some(done) = self.answered_before(&name.tenant, repeat.as_ref()).await? {
+        if let Some(done) = self.0.answered_before(&name.tenant, repeat.as_ref()).await? {
             return Ok(Done::Before(done));
         }
         let outcome = self.update_once(context, &name, request, repeat.as_ref()).await;
-        self.done_or_before(&name, repeat.as_ref(), outcome).await
+        self.0.done_or_before(&name.tenant, repeat.as_ref(), outcome).await
     }
 
     async fn update_once(

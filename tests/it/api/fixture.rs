@@ -223,10 +223,14 @@ pub(super) fn request_ids() -> impl Iterator<Item = String> {
     (0..).map(|number: u32| format!("01234567-89ab-4def-8123-{number:012x}"))
 }
 
+/// A target that [`started`] admits.
+pub(super) const TARGET: &str = "https://hooks.platform.example/git";
+
 /// A small forge and a service that may reach it.
 pub(super) async fn started() -> (Forge, Running) {
     let forge = Forge::small().await.expect("a forge");
-    let app = TestApp::new().allow(forge.origin()).start().await;
+    let app =
+        TestApp::new().allow(forge.origin()).allow_target("https://hooks.platform.example").start().await;
     (forge, app)
 }
 
@@ -307,6 +311,50 @@ impl Running {
         self.repositories().lookup_repository(request).await.map(Response::into_inner)
     }
 
+    pub(super) async fn link_with(
+        &self,
+        request: v1::CreateRepositoryLinkRequest,
+    ) -> Result<v1::RepositoryLink, Status> {
+        self.repositories().create_repository_link(request).await.map(Response::into_inner)
+    }
+
+    /// Links a repository that was found through a connection.
+    pub(super) async fn link(&self, repository: &v1::Repository) -> Result<v1::RepositoryLink, Status> {
+        self.link_with(link(repository)).await
+    }
+
+    pub(super) async fn link_batch(
+        &self,
+        request: v1::BatchCreateRepositoryLinksRequest,
+    ) -> Result<Vec<v1::RepositoryLink>, Status> {
+        let answer = self.repositories().batch_create_repository_links(request).await?;
+        Ok(answer.into_inner().repository_links)
+    }
+
+    pub(super) async fn get_link(&self, name: &str) -> Result<v1::RepositoryLink, Status> {
+        let request = v1::GetRepositoryLinkRequest { name: name.to_owned() };
+        self.repositories().get_repository_link(request).await.map(Response::into_inner)
+    }
+
+    pub(super) async fn unlink(&self, name: &str) -> Result<(), Status> {
+        let request = v1::DeleteRepositoryLinkRequest { name: name.to_owned(), ..Default::default() };
+        self.repositories().delete_repository_link(request).await.map(Response::into_inner)
+    }
+
+    /// A connection and the first `count` repositories that it shows.
+    pub(super) async fn with_repositories(
+        &self,
+        side: &Side,
+        display_name: &str,
+        count: usize,
+    ) -> (v1::Connection, Vec<v1::Repository>) {
+        let connection = self.create(side.connection(display_name)).await.expect("created");
+        let mut rows = self.stream(&connection.name).await.expect("a stream");
+        assert!(rows.len() >= count, "{} shows {} repositories", side.provider, rows.len());
+        rows.truncate(count);
+        (connection, rows)
+    }
+
     /// The audit trail of a tenant.
     pub(super) async fn events(&self, tenant: &str) -> Vec<Event> {
         let tenant = TenantId::parse(tenant).expect("a tenant");
@@ -318,6 +366,19 @@ impl Running {
     pub(super) async fn assert_nothing_stored(&self, why: &str) {
         assert!(self.list("default").await.is_empty(), "{why}: a connection was stored");
         assert!(self.events("default").await.is_empty(), "{why}: an event was stored");
+    }
+}
+
+/// The request that links a repository as it was found.
+pub(super) fn link(repository: &v1::Repository) -> v1::CreateRepositoryLinkRequest {
+    let mut parts = repository.name.split('/');
+    let tenant = parts.by_ref().take(2).collect::<Vec<_>>().join("/");
+    let (connection, _) = repository.name.split_once("/repositories/").expect("a name");
+    v1::CreateRepositoryLinkRequest {
+        parent: tenant,
+        repository_link: Some(v1::RepositoryLink { connection: connection.into(), ..Default::default() }),
+        selector: Some(v1::create_repository_link_request::Selector::Repository(repository.name.clone())),
+        ..Default::default()
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gitmoor::app::{App, Limits, Listener, Parts};
 use gitmoor::clock::Clock;
 use gitmoor::domain::timestamp::Timestamp;
+use gitmoor::domain::webhook_target::{TargetPolicy, TargetRule};
 use gitmoor::outbound::{AllowRule, Outbound, OutboundConfig};
 use gitmoor::proto::v1;
 use gitmoor::proto::v1::connection_service_client::ConnectionServiceClient;
@@ -48,6 +49,7 @@ impl Clock for TestClock {
 /// What a test wants of the service.
 pub(crate) struct TestApp {
     allow: Vec<String>,
+    webhook_targets: Vec<String>,
     store: Arc<dyn Store>,
     keys: KeyRing,
     max_calls: usize,
@@ -61,6 +63,7 @@ impl TestApp {
         KeyFile::create(&path, gitmoor::clock::SystemClock.now()).expect("a key file");
         Self {
             allow: Vec::new(),
+            webhook_targets: Vec::new(),
             store: Arc::new(MemoryStore::new()),
             keys: KeyRing::load(&path).expect("a key ring"),
             max_calls: 1_024,
@@ -71,6 +74,12 @@ impl TestApp {
     /// Admits an origin, a host or a network, as `--egress-allow` does.
     pub(crate) fn allow(mut self, rule: &str) -> Self {
         self.allow.push(rule.to_owned());
+        self
+    }
+
+    /// Admits a webhook target, as `--webhook-target-allow` does.
+    pub(crate) fn allow_target(mut self, rule: &str) -> Self {
+        self.webhook_targets.push(rule.to_owned());
         self
     }
 
@@ -91,6 +100,8 @@ impl TestApp {
 
     pub(crate) async fn start(self) -> Running {
         let rules = self.allow.iter().map(|rule| AllowRule::parse(rule).expect("an egress rule")).collect();
+        let targets =
+            self.webhook_targets.iter().map(|rule| TargetRule::parse(rule).expect("a webhook target"));
         let outbound =
             Outbound::new(OutboundConfig { allow: rules, ..OutboundConfig::default() }).expect("a way out");
         let app = App::build(Parts {
@@ -98,6 +109,7 @@ impl TestApp {
             store_path: "memory".into(),
             keys: self.keys,
             outbound,
+            webhook_targets: TargetPolicy::new(targets.collect()),
             providers: Providers::builtin(),
             clock: self.clock.clone(),
             limits: Limits {

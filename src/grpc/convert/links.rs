@@ -1,0 +1,113 @@
+//! Repository links, from protobuf and to it.
+
+use std::collections::BTreeSet;
+
+use super::encode::{condition, repository, time, webhook_event};
+use crate::domain::connection::ConnectionName;
+use crate::domain::link::{HistoryEntry, LinkState, WebhookMode};
+use crate::domain::violation::{FieldReason, FieldViolation};
+use crate::domain::webhook::WebhookEvent;
+use crate::grpc::names;
+use crate::proto::v1;
+use crate::service::draft::Violations;
+use crate::service::links::{LinkDraft, ShownLink, WebhookWish, etag};
+
+/// A link as a reader sees it.
+pub(in crate::grpc) fn link(shown: ShownLink) -> v1::RepositoryLink {
+    let ShownLink { link, reconciling } = shown;
+    let etag = etag(&link);
+    let connection = link.connection_name();
+    let tenant = &connection.tenant;
+    let history = link.connection_history.into_iter().map(|entry| {
+        let HistoryEntry { connection, actor, time: since } = entry;
+        v1::repository_link::ConnectionHistoryEntry {
+            connection: ConnectionName { tenant: tenant.clone(), id: connection }.to_string(),
+            actor,
+            time: Some(time(since)),
+        }
+    });
+    v1::RepositoryLink {
+        name: link.name.to_string(),
+        uid: link.uid,
+        connection: connection.to_string(),
+        provider: link.provider.as_str().to_owned(),
+        webhook_mode: match link.webhook_mode {
+            WebhookMode::Auto => v1::repository_link::WebhookMode::Auto,
+            WebhookMode::Manual => v1::repository_link::WebhookMode::Manual,
+            WebhookMode::None => v1::repository_link::WebhookMode::None,
+        } as i32,
+        webhook_events: link.webhook_events.iter().map(|&event| webhook_event(event)).collect(),
+        webhook_target_url: link.webhook_target_url,
+        state: match link.state {
+            LinkState::Pending => v1::repository_link::State::Pending,
+            LinkState::Linked => v1::repository_link::State::Linked,
+            LinkState::AccessLost => v1::repository_link::State::AccessLost,
+            LinkState::NotFound => v1::repository_link::State::NotFound,
+            LinkState::Unlinking => v1::repository_link::State::Unlinking,
+        } as i32,
+        conditions: link.conditions.into_iter().map(condition).collect(),
+        connection_history: history.collect(),
+        previous_full_names: link.previous_full_names,
+        labels: link.labels.into_iter().collect(),
+        annotations: link.annotations.into_iter().collect(),
+        create_time: Some(time(link.create_time)),
+        update_time: Some(time(link.update_time)),
+        etag,
+        reconciling,
+        repository: Some(repository(&connection, link.repository)),
+    }
+}
+
+/// A link as a caller described it. What only this service sets is passed over.
+pub(in crate::grpc) fn link_draft(link: v1::RepositoryLink, violations: &mut Violations) -> LinkDraft {
+    LinkDraft {
+        connection: names::connection("repository_link.connection", &link.connection, violations),
+        webhook: WebhookWish {
+            mode: webhook_mode(link.webhook_mode, violations),
+            events: webhook_events(&link.webhook_events, violations),
+            target_url: link.webhook_target_url,
+        },
+        labels: link.labels.into_iter().collect(),
+        annotations: link.annotations.into_iter().collect(),
+    }
+}
+
+/// The mode that a caller chose; `None` if it left the choice to this service.
+fn webhook_mode(number: i32, violations: &mut Violations) -> Option<WebhookMode> {
+    use v1::repository_link::WebhookMode as Wire;
+    match Wire::try_from(number) {
+        Ok(Wire::Auto) => Some(WebhookMode::Auto),
+        Ok(Wire::Manual) => Some(WebhookMode::Manual),
+        Ok(Wire::None) => Some(WebhookMode::None),
+        Ok(Wire::Unspecified) => None,
+        Err(_) => {
+            violations.push(FieldViolation::new(
+                "repository_link.webhook_mode",
+                FieldReason::UnknownValue,
+                "must be AUTO, MANUAL or NONE; left out, it is AUTO with a target and NONE without",
+            ));
+            None
+        }
+    }
+}
+
+fn webhook_events(numbers: &[i32], violations: &mut Violations) -> BTreeSet<WebhookEvent> {
+    let mut found = BTreeSet::new();
+    for &number in numbers {
+        let event = match v1::WebhookEventType::try_from(number) {
+            Ok(v1::WebhookEventType::Push) => WebhookEvent::Push,
+            Ok(v1::WebhookEventType::Tag) => WebhookEvent::Tag,
+            Ok(v1::WebhookEventType::PullRequest) => WebhookEvent::PullRequest,
+            Ok(v1::WebhookEventType::Other | v1::WebhookEventType::Unspecified) | Err(_) => {
+                violations.push(FieldViolation::new(
+                    "repository_link.webhook_events",
+                    FieldReason::UnknownValue,
+                    "each must be PUSH, TAG or PULL_REQUEST; leave the list out for all of them",
+                ));
+                continue;
+            }
+        };
+        found.insert(event);
+    }
+    found
+}

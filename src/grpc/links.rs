@@ -1,0 +1,149 @@
+//! The part of `gitmoor.v1.RepositoryService` that is about repository links.
+
+use prost::Message as _;
+use tonic::Request;
+
+use super::repeat::{content_of, decode, repeat};
+use super::repositories::{by_clone_url, by_full_name};
+use super::{convert, names, open};
+use crate::domain::connection::TenantId;
+use crate::domain::violation::{FieldReason, FieldViolation};
+use crate::proto::v1;
+use crate::proto::v1::create_repository_link_request::Selector as Wire;
+use crate::service::checked;
+use crate::service::draft::Violations;
+use crate::service::error::Error;
+use crate::service::links::{Create, CreateBatch, Links, Selector, ShownLink};
+use crate::service::once::Done;
+
+/// Decode, call the service, encode.
+#[derive(Debug, Clone)]
+pub(super) struct LinkHandlers(Links);
+
+impl LinkHandlers {
+    /// Handlers in front of `links`.
+    pub(super) const fn new(links: Links) -> Self {
+        Self(links)
+    }
+
+    pub(super) async fn create(
+        &self,
+        request: Request<v1::CreateRepositoryLinkRequest>,
+    ) -> Result<v1::RepositoryLink, Error> {
+        let (context, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let request_id = names::request_id(&std::mem::take(&mut message.request_id), &mut violations);
+        let content = content_of("CreateRepositoryLink", &message, request_id.as_deref());
+        let tenant = names::tenant("parent", &message.parent, &mut violations);
+        let validate_only = message.validate_only;
+        let create = create_of(message, tenant, violations);
+        let repeat = repeat(request_id.as_deref(), &content, validate_only, |links: &[ShownLink]| {
+            links.first().map(|link| convert::link(link.clone()).encode_to_vec()).unwrap_or_default()
+        });
+        match self.0.create(&context, create, repeat).await? {
+            Done::Now(link) => Ok(convert::link(link)),
+            Done::Before(answer) => decode(&answer),
+        }
+    }
+
+    pub(super) async fn create_batch(
+        &self,
+        request: Request<v1::BatchCreateRepositoryLinksRequest>,
+    ) -> Result<v1::BatchCreateRepositoryLinksResponse, Error> {
+        let (context, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let request_id = names::request_id(&std::mem::take(&mut message.request_id), &mut violations);
+        let content = content_of("BatchCreateRepositoryLinks", &message, request_id.as_deref());
+        let parent = std::mem::take(&mut message.parent);
+        let tenant = names::tenant("parent", &parent, &mut violations);
+        let requests = message.requests.into_iter();
+        let requests = requests.map(|request| entry_of(request, &parent, tenant.clone())).collect::<Vec<_>>();
+        let batch = CreateBatch { tenant, requests, violations: violations.into_found() };
+        let repeat = repeat(request_id.as_deref(), &content, false, |links: &[ShownLink]| {
+            created(links.to_vec()).encode_to_vec()
+        });
+        match self.0.create_batch(&context, batch, repeat).await? {
+            Done::Now(links) => Ok(created(links)),
+            Done::Before(answer) => decode(&answer),
+        }
+    }
+
+    pub(super) async fn read(
+        &self,
+        request: Request<v1::GetRepositoryLinkRequest>,
+    ) -> Result<v1::RepositoryLink, Error> {
+        let (_, message) = open(request)?;
+        let mut violations = Violations::default();
+        let name = names::link("name", &message.name, &mut violations);
+        violations.finish()?;
+        Ok(convert::link(self.0.read(&checked(name)?).await?))
+    }
+
+    pub(super) async fn delete(
+        &self,
+        request: Request<v1::DeleteRepositoryLinkRequest>,
+    ) -> Result<(), Error> {
+        let (context, message) = open(request)?;
+        let mut violations = Violations::default();
+        let name = names::link("name", &message.name, &mut violations);
+        violations.finish()?;
+        self.0.delete(&context, &checked(name)?, &message.etag).await
+    }
+}
+
+fn created(links: Vec<ShownLink>) -> v1::BatchCreateRepositoryLinksResponse {
+    v1::BatchCreateRepositoryLinksResponse {
+        repository_links: links.into_iter().map(convert::link).collect(),
+    }
+}
+
+/// One entry of a batch of `parent`: what the batch says once is not said again by its entries.
+fn entry_of(message: v1::CreateRepositoryLinkRequest, parent: &str, tenant: Option<TenantId>) -> Create {
+    let mut violations = Violations::default();
+    if !message.parent.is_empty() && message.parent != parent {
+        let told = "must be empty or the parent of the batch";
+        violations.push(FieldViolation::new("parent", FieldReason::Conflicting, told));
+    }
+    if !message.request_id.is_empty() {
+        let told = "the batch has one request_id for all of its requests; set it there";
+        violations.push(FieldViolation::new("request_id", FieldReason::Conflicting, told));
+    }
+    if message.validate_only {
+        let told = "a batch is carried out; validate its requests one by one with CreateRepositoryLink";
+        violations.push(FieldViolation::new("validate_only", FieldReason::Conflicting, told));
+    }
+    create_of(message, tenant, violations)
+}
+
+fn create_of(
+    message: v1::CreateRepositoryLinkRequest,
+    tenant: Option<TenantId>,
+    mut violations: Violations,
+) -> Create {
+    let selector = match message.selector {
+        Some(Wire::Repository(name)) if !name.is_empty() => {
+            let found = names::repository("repository", &name, &mut violations);
+            found.map(|(connection, id)| Selector::Name(connection, id))
+        }
+        Some(Wire::FullName(text)) if !text.is_empty() => {
+            Some(Selector::Lookup(by_full_name(text, &mut violations)))
+        }
+        Some(Wire::CloneUrl(text)) if !text.is_empty() => {
+            Some(Selector::Lookup(by_clone_url(text, &mut violations)))
+        }
+        _ => {
+            let told = "say which repository: by its name, its full_name (`group/project`) or its clone_url";
+            violations.push(FieldViolation::new("repository", FieldReason::Required, told));
+            None
+        }
+    };
+    let draft = convert::link_draft(message.repository_link.unwrap_or_default(), &mut violations);
+    Create {
+        tenant,
+        link_id: message.repository_link_id,
+        draft,
+        selector,
+        violations: violations.into_found(),
+        validate_only: message.validate_only,
+    }
+}
