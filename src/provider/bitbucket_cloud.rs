@@ -3,8 +3,9 @@
 //! Three things set it apart. Repositories are listed workspace by workspace, and found by id by asking each (`places`).
 //! The headers of every answer tell the kind and the scopes of a credential, also those of a refusal, so that a token
 //! of a resource, which has no user, is known by the 403 of `/user` (`inspect`). And an API token goes with the e-mail
-//! address of its owner.
+//! address of its owner; with git it goes with a fixed name instead.
 
+mod delivery;
 mod endpoint;
 mod inspect;
 mod interview;
@@ -14,6 +15,7 @@ mod places;
 mod refs;
 mod refusal;
 mod rows;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -30,12 +32,18 @@ use super::{
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
-use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind, ResourceType};
+use crate::domain::credential::{
+    Account, AuthScheme, CapabilityType, Credential, CredentialForm, CredentialKind, GitLogin, ResourceType,
+    Secret,
+};
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, Proof};
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
-use crate::domain::webhook::{SecretUpdate, WebhookEvent};
+use crate::domain::webhook::{
+    RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookEvent, WebhookSetup,
+};
 
 static ABOUT: About = About {
     id: "bitbucket-cloud",
@@ -220,6 +228,15 @@ impl Provider for BitbucketCloud {
         lookup::by_id(api, id).await
     }
 
+    async fn known_repository(
+        &self,
+        api: &Api,
+        id: &str,
+        full_name: &str,
+    ) -> Result<Repository, ProviderError> {
+        lookup::known(api, id, full_name).await
+    }
+
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
         lookup::find_by(api, what).await
     }
@@ -232,6 +249,73 @@ impl Provider for BitbucketCloud {
         at: Option<&Cursor>,
     ) -> Result<Page<Ref>, ProviderError> {
         refs::refs(api, repository, list, at).await
+    }
+
+    /// The names are fixed ones: with the e-mail address git is refused.
+    fn git_login(&self, form: &CredentialForm, _account: Option<&Account>) -> GitLogin {
+        let username = match form {
+            CredentialForm::EmailApiToken { .. } => "x-bitbucket-api-token-auth",
+            CredentialForm::PersonalAccessToken { .. } | CredentialForm::ResourceToken { .. } => {
+                "x-token-auth"
+            }
+        };
+        GitLogin { username: username.to_owned(), scheme: AuthScheme::Basic }
+    }
+
+    async fn webhooks(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
+        webhooks::list(api, repository, wanted).await
+    }
+
+    async fn create_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::create(api, repository, wanted, secret).await
+    }
+
+    async fn update_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        hook: &RemoteWebhook,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::update(api, repository, &hook.id, wanted, secret).await
+    }
+
+    async fn delete_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<(), ProviderError> {
+        webhooks::delete(api, repository, id).await
+    }
+
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
+        webhooks::setup(repository, wanted)
+    }
+
+    fn proof(
+        &self,
+        _scheme: SecretScheme,
+        headers: &DeliveryHeaders,
+        _body: &[u8],
+    ) -> Result<Proof, DeliveryRefusal> {
+        delivery::proof(headers)
+    }
+
+    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
+        delivery::delivery(headers, body)
     }
 }
 
@@ -352,6 +436,18 @@ mod tests {
             assert_eq!(refusal.reason, FieldReason::UnsupportedForProvider);
             assert!(refusal.description.contains("app passwords were removed"));
             assert!(!refusal.description.contains(token));
+        }
+    }
+
+    #[test]
+    fn git_takes_fixed_names() {
+        for (form, username) in [
+            (email("c@d.example"), "x-bitbucket-api-token-auth"),
+            (resource(ResourceType::Repository, "acme/website"), "x-token-auth"),
+            (resource(ResourceType::Workspace, "acme"), "x-token-auth"),
+        ] {
+            let login = BitbucketCloud.git_login(&form, None);
+            assert_eq!((login.username.as_str(), login.scheme), (username, AuthScheme::Basic));
         }
     }
 

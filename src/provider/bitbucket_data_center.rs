@@ -9,12 +9,14 @@
 //! project or a repository has no user whom Basic could name, and from version 10 on Basic is off unless the
 //! administrator turns it on.
 
+mod delivery;
 mod endpoint;
 mod inspect;
 mod listing;
 mod lookup;
 mod refs;
 mod rows;
+mod webhooks;
 mod wire;
 
 use std::time::Duration;
@@ -29,12 +31,18 @@ use super::{
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
-use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind, ResourceType};
+use crate::domain::credential::{
+    Account, AuthScheme, CapabilityType, Credential, CredentialForm, CredentialKind, GitLogin, ResourceType,
+    Secret,
+};
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, Proof};
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
-use crate::domain::webhook::{SecretUpdate, WebhookEvent};
+use crate::domain::webhook::{
+    RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookEvent, WebhookSetup,
+};
 
 /// The lowest version: archived repositories and the filter by project key came with it.
 const MINIMUM_VERSION: &str = "8.0";
@@ -182,6 +190,15 @@ impl Provider for BitbucketDataCenter {
         lookup::by_id(api, id).await
     }
 
+    async fn known_repository(
+        &self,
+        api: &Api,
+        id: &str,
+        full_name: &str,
+    ) -> Result<Repository, ProviderError> {
+        lookup::known(api, id, full_name).await
+    }
+
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
         lookup::find(api, what).await
     }
@@ -195,6 +212,77 @@ impl Provider for BitbucketDataCenter {
     ) -> Result<Page<Ref>, ProviderError> {
         refs::refs(api, repository, list, at).await
     }
+
+    /// `Bearer` first: every kind of token is taken in it, and Basic may be off. A client that knows Basic alone needs the
+    /// name of the token's user, or where it has none a name that some versions take for it.
+    fn git_login(&self, form: &CredentialForm, account: Option<&Account>) -> GitLogin {
+        const NOBODY: &str = "x-token-auth";
+        let own = account.map(|account| account.login.as_str()).filter(|login| !rows::is_token_user(login));
+        let username = match form {
+            CredentialForm::PersonalAccessToken { username } => {
+                let given = username.as_deref().filter(|name| !name.is_empty());
+                given.or(own).filter(|name| !name.is_empty()).unwrap_or(NOBODY)
+            }
+            CredentialForm::EmailApiToken { .. } | CredentialForm::ResourceToken { .. } => NOBODY,
+        };
+        GitLogin { username: username.to_owned(), scheme: AuthScheme::Bearer }
+    }
+
+    async fn webhooks(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
+        webhooks::list(api, repository, wanted).await
+    }
+
+    async fn create_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::create(api, repository, wanted, secret).await
+    }
+
+    async fn update_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        hook: &RemoteWebhook,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::update(api, repository, &hook.id, wanted, secret).await
+    }
+
+    async fn delete_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<(), ProviderError> {
+        webhooks::delete(api, repository, id).await
+    }
+
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
+        webhooks::setup(repository, wanted)
+    }
+
+    fn proof(
+        &self,
+        _scheme: SecretScheme,
+        headers: &DeliveryHeaders,
+        _body: &[u8],
+    ) -> Result<Proof, DeliveryRefusal> {
+        delivery::proof(headers)
+    }
+
+    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
+        delivery::delivery(headers, body)
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +293,30 @@ mod tests {
     fn reason(form: CredentialForm) -> Result<(), FieldReason> {
         let token = Secret::new("BBDC-MjUyOTczNTE1MDAxOmZvcmdlVW5pdFRlc3QwMDAw".to_owned());
         BitbucketDataCenter.accepts(&Credential { form, token }).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn git_goes_with_bearer_and_the_name_of_the_user_if_there_is_one() {
+        let named = |login: &str| Account { login: login.to_owned(), ..Account::default() };
+        let login = |form: CredentialForm, account: Option<&Account>| {
+            let login = BitbucketDataCenter.git_login(&form, account);
+            assert_eq!(login.scheme, AuthScheme::Bearer);
+            login.username
+        };
+        let personal = |username: Option<&str>| CredentialForm::PersonalAccessToken {
+            username: username.map(str::to_owned),
+        };
+        let casey = named("casey");
+        assert_eq!(login(personal(None), Some(&casey)), "casey");
+        assert_eq!(login(personal(Some("robin")), Some(&casey)), "robin");
+        assert_eq!(login(personal(Some("")), None), "x-token-auth");
+        let token_user = named("access-token-user/2/102");
+        assert_eq!(login(personal(None), Some(&token_user)), "x-token-auth");
+        let resource = CredentialForm::ResourceToken {
+            resource_type: ResourceType::Repository,
+            resource: "PRJ/my-repo".to_owned(),
+        };
+        assert_eq!(login(resource, Some(&token_user)), "x-token-auth");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use http::header::LOCATION;
 
 use super::endpoint::{cleaned, clone_target, full_name, is_uuid};
-use super::places::{Part, find, has_user, sections};
+use super::places::{Part, find, has_user, named, sections};
 use super::refusal::accepted;
 use super::rows::{self, Envelope, PermissionRow, RepositoryRow};
 use crate::domain::repository::{Permission, Repository};
@@ -14,6 +14,28 @@ use crate::provider::{Lookup, ProviderError};
 pub(super) async fn by_id(api: &Api, id: &str) -> Result<Repository, ProviderError> {
     let row = row_of_id(api, id).await?;
     told(api, row).await
+}
+
+/// The repository of that id, last seen as `known_name`. What is there is taken if it has the id and lies in a workspace
+/// that the connection covers; else each workspace is asked for the id.
+pub(super) async fn known(api: &Api, id: &str, known_name: &str) -> Result<Repository, ProviderError> {
+    let sections = named(api).unwrap_or_default();
+    // A token of a repository is asked for that one alone, which is one call as it is.
+    let is_own = sections.iter().any(|section| matches!(section.part, Part::Repository(_)));
+    if let Some((workspace, name)) = full_name(known_name).filter(|_| is_uuid(id) && !is_own) {
+        match row_of_name(api, &workspace, &name).await {
+            Ok(row) if row.uuid.0 == id => {
+                if sections.is_empty() || sections.iter().any(|section| section.holds(&row)) {
+                    return told(api, row).await;
+                }
+            }
+            // Renamed, or out of sight; or what was there makes no sense, and says nothing of the rest.
+            Ok(_) | Err(ProviderError::NotFound | ProviderError::Forbidden) => {}
+            Err(ProviderError::Failed { status: Some(status), .. }) if status < 500 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    by_id(api, id).await
 }
 
 /// The row of the repository of that id. There is no call by id alone, so each workspace is asked for it.

@@ -15,6 +15,9 @@ const MAX_SCOPES: usize = 64;
 const CREDENTIAL_TYPE: &str = "x-credential-type";
 /// What the credential may do, on the same answers.
 const SCOPES: &str = "x-oauth-scopes";
+/// No setting of anybody's makes Bitbucket deliver elsewhere.
+const TARGET_RULE: &str = "Bitbucket Cloud delivers only to addresses that anybody reaches, behind a certificate that anybody \
+    trusts: give a target whose name resolves publicly.";
 
 /// An error body: `{"type": "error", "error": {"message", "detail"?}}`.
 #[derive(Debug, Default, Deserialize)]
@@ -29,6 +32,8 @@ struct ErrorRow {
     message: Option<String>,
     // The description says that this is a string; a refusal for want of a scope sends an object.
     detail: Value,
+    // What is wrong with which member: an object by their names, or a list of texts.
+    fields: Value,
 }
 
 /// A 200 as it is, every other answer as the error that it stands for.
@@ -37,7 +42,7 @@ pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
 }
 
 /// The error that an answer other than 200 stands for. Nothing of its body gets into the error but scope names.
-fn refusal(answer: &Answer) -> ProviderError {
+pub(super) fn refusal(answer: &Answer) -> ProviderError {
     let status = answer.status.as_u16();
     let failed = |problem| ProviderError::Failed { problem, status: Some(status) };
     match (answer.status, error_of(answer)) {
@@ -57,6 +62,33 @@ fn refusal(answer: &Answer) -> ProviderError {
         (code, _) if code.is_redirection() => failed("it redirected a call that it should answer"),
         (code, _) if code.is_success() => failed("it answered without the status that it documents"),
         _ => failed("it answered with an unexpected status"),
+    }
+}
+
+/// The error of a refused change of a webhook. A 400 speaks of the target if it speaks of its member: it must resolve, to
+/// an address that is routed. How the number of webhooks is limited is not documented, nor in which words.
+pub(super) fn refused_hook(answer: &Answer) -> ProviderError {
+    let told = if answer.status == StatusCode::BAD_REQUEST { error_of(answer) } else { None };
+    match told {
+        Some(error) if error.names("url") => ProviderError::WebhookTargetRefused { setting: TARGET_RULE },
+        Some(error) if error.is_limit() => ProviderError::WebhookLimitReached,
+        _ => refusal(answer),
+    }
+}
+
+impl ErrorRow {
+    /// Whether a member of what was sent is named as the one that is wrong.
+    fn names(&self, member: &str) -> bool {
+        match &self.fields {
+            Value::Object(fields) => fields.contains_key(member),
+            Value::Array(texts) => texts.iter().filter_map(Value::as_str).any(|text| text.contains(member)),
+            _ => false,
+        }
+    }
+
+    fn is_limit(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or("").to_ascii_lowercase();
+        message.contains("webhook") && (message.contains("limit") || message.contains("maximum"))
     }
 }
 
@@ -209,6 +241,25 @@ mod tests {
         assert_eq!(scope("null"), ProviderError::Forbidden);
         let bare = r#"{"type":"error","error":{"message":"Your credentials lack one or more required privilege scopes."}}"#;
         assert_eq!(json(403, bare), ProviderError::ScopeMissing { scopes: Vec::new() });
+    }
+
+    #[test]
+    fn ac_56_a_target_that_is_not_delivered_to_is_told() {
+        let hook = |status, error: &str| {
+            let body = format!(r#"{{"type":"error","error":{{"message":"Bad request",{error}}}}}"#);
+            refused_hook(&answer(status, &[JSON], &body))
+        };
+        let target = ProviderError::WebhookTargetRefused { setting: TARGET_RULE };
+        assert_eq!(hook(400, r#""fields":{"url":["The URL must be publicly routable."]}"#), target);
+        assert_eq!(hook(400, r#""fields":["Field: url Error: not resolved"]"#), target);
+        let other = hook(400, r#""fields":{"events":["unknown"]}"#);
+        assert_eq!(
+            other,
+            ProviderError::Failed { problem: "it refused the request as invalid", status: Some(400) }
+        );
+        assert_eq!(hook(403, r#""fields":{"url":[]}"#), ProviderError::Forbidden);
+        let limit = r#"{"type":"error","error":{"message":"The maximum number of webhooks is reached."}}"#;
+        assert_eq!(refused_hook(&answer(400, &[JSON], limit)), ProviderError::WebhookLimitReached);
     }
 
     #[test]

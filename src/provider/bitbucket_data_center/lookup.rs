@@ -28,6 +28,31 @@ pub(super) async fn by_id(api: &Api, id: &str) -> Result<Repository, ProviderErr
     completed(api, row).await
 }
 
+/// The repository of that number, last seen as `known_name`. What is there, or where it has moved to since, is taken if it
+/// has the number; else all are looked through.
+pub(super) async fn known(api: &Api, id: &str, known_name: &str) -> Result<Repository, ProviderError> {
+    if !Id::is_canonical(id) {
+        return Err(ProviderError::NotFound);
+    }
+    let there = match Place::parse(known_name) {
+        Ok(place) => at(api, place).await,
+        Err(error) => Err(error),
+    };
+    let missed = match there {
+        Ok(row) if row.id.0.to_string() == id => return completed(api, row).await,
+        // Another one has come to its place, or a redirect leads nowhere: neither says anything of the repository.
+        Ok(_) | Err(ProviderError::NotFound) => ProviderError::NotFound,
+        Err(ProviderError::Failed { status: Some(status), .. }) if status < 500 => ProviderError::NotFound,
+        // A right is missing, if it is still there. It may be somewhere else.
+        Err(ProviderError::Forbidden) => ProviderError::Forbidden,
+        Err(error) => return Err(error),
+    };
+    match by_id(api, id).await {
+        Err(ProviderError::NotFound) => Err(missed),
+        outcome => outcome,
+    }
+}
+
 /// The repository of a full name or a clone URL.
 pub(super) async fn find(api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
     match what {

@@ -52,14 +52,17 @@ pub(super) async fn fetch<T: DeserializeOwned>(api: &Api, call: Call<'_>) -> Res
 }
 
 /// Reads an answer, and tells whom it was for. Without a user it was given as to a stranger, by a server that does
-/// not know the token or behind a proxy that dropped it: its rows are the public ones alone.
+/// not know the token or behind a proxy that dropped it: its rows are the public ones alone, and what it does not find may
+/// only be hidden from strangers.
 pub(super) async fn read<T: DeserializeOwned>(
     api: &Api,
     answer: Answer,
 ) -> Result<(T, String), ProviderError> {
-    if answer.status == StatusCode::UNAUTHORIZED && is_unclear(&answer) {
+    let is_denied = answer.status == StatusCode::UNAUTHORIZED && is_unclear(&answer);
+    if is_denied || is_hidden(&answer) {
         let known = properties(api).send().await.and_then(accepted)?;
-        return Err(if user_of(&known).is_some() { ProviderError::Forbidden } else { nobody() });
+        let meant = if is_denied { ProviderError::Forbidden } else { ProviderError::NotFound };
+        return Err(if user_of(&known).is_some() { meant } else { nobody() });
     }
     let answer = accepted(answer)?;
     let value = answer.json()?;
@@ -91,9 +94,13 @@ pub(super) async fn page<T: DeserializeOwned>(
     Ok(Rows { rows: bounded(page.values)?, next, user })
 }
 
-/// A 200 as it is, every other answer as the error that it stands for. Says nothing of the user.
+/// A 200 as it is, or the 201 that servers answer where 200 is documented; every other answer as the error that it stands
+/// for. Says nothing of the user.
 pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
-    if answer.status == StatusCode::OK { Ok(answer) } else { Err(refusal(&answer)) }
+    match answer.status {
+        StatusCode::OK | StatusCode::CREATED => Ok(answer),
+        _ => Err(refusal(&answer)),
+    }
 }
 
 /// The error of an answer that names no user.
@@ -143,6 +150,11 @@ pub(super) fn is_unclear(answer: &Answer) -> bool {
     user_of(answer).is_none() && error_of(answer).is_some_and(|error| error.is("AuthorisationException"))
 }
 
+/// Whether a 404 was given as to a stranger, from whom more is hidden.
+fn is_hidden(answer: &Answer) -> bool {
+    answer.status == StatusCode::NOT_FOUND && user_of(answer).is_none() && error_of(answer).is_some()
+}
+
 /// Whom the server took the caller for: a user name, with the percent-encoding undone. `None` for a stranger. The
 /// header of a project's or repository's token reads `access-token-user%2F2%2F11754`.
 pub(super) fn user_of(answer: &Answer) -> Option<String> {
@@ -174,6 +186,7 @@ struct ErrorBody {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorRow {
+    context: Option<String>,
     exception_name: Option<String>,
 }
 
@@ -186,6 +199,12 @@ impl ErrorBody {
     fn exceptions(&self) -> impl Iterator<Item = &str> {
         self.errors.iter().filter_map(|error| error.exception_name.as_deref())
     }
+}
+
+/// Whether a refusal names that member of what was sent as the one that is wrong.
+pub(super) fn complains_of(answer: &Answer, member: &str) -> bool {
+    let told = error_of(answer);
+    told.is_some_and(|error| error.errors.iter().any(|row| row.context.as_deref() == Some(member)))
 }
 
 fn error_of(answer: &Answer) -> Option<ErrorBody> {
@@ -257,6 +276,14 @@ mod tests {
         // With a user even an unknown wording is about the right.
         assert_eq!(refusal(&answer(401, &[USER], "no")), ProviderError::Forbidden);
         assert!(!is_unclear(&answer(401, &[JSON, USER], &denied)));
+    }
+
+    #[test]
+    fn ac_18_what_a_stranger_does_not_find_may_be_hidden() {
+        let missing = exception("com.atlassian.bitbucket.repository.NoSuchRepositoryException");
+        assert!(is_hidden(&answer(404, &[JSON], &missing)));
+        assert!(!is_hidden(&answer(404, &[JSON, USER], &missing)));
+        assert!(!is_hidden(&answer(404, &[("content-type", "text/html")], "<html>")));
     }
 
     #[test]
