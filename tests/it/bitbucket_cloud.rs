@@ -2,6 +2,7 @@
 
 mod listing;
 mod service;
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use gitmoor::domain::credential::{
 use gitmoor::domain::refs::RefKind;
 use gitmoor::domain::repository::{Permission, Repository};
 use gitmoor::domain::verification::{Check, CheckResult, Outcome};
+use gitmoor::domain::webhook::{WantedWebhook, WebhookEvent};
 use gitmoor::outbound::{AllowRule, Outbound, OutboundConfig, Target};
 use gitmoor::provider::api::Api;
 use gitmoor::provider::bitbucket_cloud::BitbucketCloud;
@@ -636,6 +638,19 @@ async fn every_request_is_one_that_bitbucket_describes_and_none_is_one_that_it_r
             BitbucketCloud.refs(&api, &rows[1].provider_id, &wanted, Some(next)).await.expect("a page");
         }
     }
+    let website =
+        BitbucketCloud.lookup(&api, &Lookup::FullName("acme/website".to_owned())).await.expect("a row");
+    BitbucketCloud.known_repository(&api, &website.provider_id, "acme/website").await.expect("a row");
+    let wanted = WantedWebhook {
+        target_url: "https://hooks.example.test/in".to_owned(),
+        events: WebhookEvent::CHOSEN.into(),
+        server_version: String::new(),
+    };
+    let secret = Secret::new("5ec7e7".repeat(10));
+    let hook = BitbucketCloud.create_webhook(&api, &website, &wanted, &secret).await.expect("made");
+    BitbucketCloud.webhooks(&api, &website, &wanted).await.expect("hooks");
+    BitbucketCloud.update_webhook(&api, &website, &hook, &wanted, &secret).await.expect("updated");
+    BitbucketCloud.delete_webhook(&api, &website, &hook.id).await.expect("removed");
     let text = include_str!("../fixtures/providers/bitbucket-cloud/openapi/bitbucket-cloud.trimmed.json");
     let description = Description::read(text);
     let removed: serde_json::Value = serde_json::from_str(text).expect("a description");

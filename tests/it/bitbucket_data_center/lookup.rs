@@ -142,3 +142,59 @@ async fn rights_that_change_change_what_is_found() {
     assert_eq!(setup.by_name("WEB/acme-website").await, Err(ProviderError::NotFound));
     assert_eq!(setup.all().await, []);
 }
+
+// --- the last known place ---
+
+#[tokio::test]
+async fn ac_64_a_repository_is_looked_for_at_its_last_known_place_first() {
+    let setup = Setup::small().await;
+    let website = setup.by_name("WEB/acme-website").await.expect("a row");
+    let notes = setup.by_name("~casey/dotted.name_v2").await.expect("a row");
+    let api = setup.api(tokens::GOOD);
+    let known = async |id: &str, name: &str| {
+        setup.forge.forget_requests();
+        setup.driver().known_repository(&api, id, name).await
+    };
+    let looked_through = || setup.forge.requests_to(&format!("{API}/repos")).len();
+    // What is there, and its default branch; a redirect besides where it has moved since.
+    for (id, name, found, calls) in [
+        (FIRST, "WEB/acme-website", &website, 3),
+        (FIRST, "web/acme-website", &website, 3),
+        (FIRST, "WEB/old-website", &website, 4),
+        (&*notes.provider_id, "~casey/old-notes", &notes, 7),
+    ] {
+        assert_eq!(known(id, name).await.as_ref(), Ok(found), "{name}");
+        assert!(setup.forge.requests().len() <= calls, "{name}: {}", setup.forge.requests().len());
+        assert_eq!(looked_through(), 0, "{name}");
+    }
+    // Nothing there, another one there, no name at all: all are looked through.
+    for name in ["WEB/nothing", "~casey/dotted.name_v2", "acme-website", "", "WEB/.."] {
+        assert_eq!(known(FIRST, name).await.as_ref(), Ok(&website), "{name}");
+        assert_eq!(looked_through(), 1, "{name}");
+    }
+    assert_eq!(known("999999999", "WEB/acme-website").await, Err(ProviderError::NotFound));
+    assert_eq!(known("0", "WEB/acme-website").await, Err(ProviderError::NotFound));
+    assert!(setup.forge.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_last_known_place_that_refuses_is_told_as_refused() {
+    let setup = Setup::small().await;
+    let api = setup.api(tokens::GOOD);
+    let place = format!("{API}/projects/GONE/repos/x");
+    let denied = r#"{"errors":[{"exceptionName":"com.atlassian.bitbucket.AuthorisationException"}]}"#;
+    let refuse = || setup.forge.respond_once("GET", &place, 401, &[JSON, USER], denied);
+    refuse();
+    let found = setup.driver().known_repository(&api, "999999999", "GONE/x").await;
+    assert_eq!(found, Err(ProviderError::Forbidden));
+    // It may have moved to where it is seen.
+    refuse();
+    let found = setup.driver().known_repository(&api, FIRST, "GONE/x").await.expect("a row");
+    assert_eq!(found.full_name, "WEB/acme-website");
+    // What fails may succeed again, and says nothing of where else to look.
+    setup.forge.fault_on(&place, Fault::ServerError, usize::MAX);
+    setup.forge.forget_requests();
+    let found = setup.driver().known_repository(&api, FIRST, "GONE/x").await;
+    assert!(matches!(found, Err(ProviderError::Failed { status: Some(500..), .. })), "{found:?}");
+    assert!(setup.forge.requests_to(&format!("{API}/repos")).is_empty());
+}

@@ -9,6 +9,9 @@ use gitmoor::provider::{Provider, Providers};
 use gitmoor::seal::proves;
 use ring::hmac;
 
+mod bitbucket_cloud;
+mod bitbucket_data_center;
+
 /// A delivery as a provider sends it, and what it tells.
 struct Sample {
     name: &'static str,
@@ -25,9 +28,12 @@ struct Sample {
 }
 
 fn samples(id: &str) -> Vec<Sample> {
-    // A row for each provider, `"github" => github::samples()`, with a module of its own.
-    let _ = id;
-    Vec::new()
+    // A row for each provider, with a module of its own.
+    match id {
+        "bitbucket-cloud" => bitbucket_cloud::samples(),
+        "bitbucket-data-center" => bitbucket_data_center::samples(),
+        _ => Vec::new(),
+    }
 }
 
 /// The secret of samples that were not signed by their provider.

@@ -41,11 +41,13 @@ fn hooked(id: &str) -> Option<Hooked> {
         secret: |hook| hook.secret.clone(),
     };
     // Providers whose drivers do not know webhooks yet have none; in the end all have.
-    const READY: &[&str] = &[];
+    const READY: &[&str] = &["bitbucket-cloud", "bitbucket-data-center"];
     if !READY.contains(&id) {
         return None;
     }
     Some(match id {
+        "bitbucket-cloud" => Hooked { refuses_local: true, ..plain("acme/website") },
+        "bitbucket-data-center" => plain("WEB/acme-website"),
         "gitea" => plain("acme/website"),
         "github" => Hooked { limit: Some(20), refuses_local: true, ..plain("acme/website") },
         _ => return None,

@@ -1,6 +1,7 @@
 //! The fake Bitbucket Cloud: routes, authentication, identity, workspaces.
 
 pub(crate) mod data;
+mod hooks;
 pub(super) mod paging;
 mod query;
 mod refs;
@@ -113,13 +114,16 @@ impl Instance {
     }
 
     fn route(&self, path: &str, caller: Option<&BitbucketToken>, seen: &Seen) -> Result<Reply, Reply> {
-        if !matches!(seen.method.as_str(), "GET" | "HEAD") {
-            return Err(error(405, "Method not allowed"));
-        }
+        let is_read = matches!(seen.method.as_str(), "GET" | "HEAD");
         let segments: Vec<String> = path.split('/').map(decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let query = seen.params();
         match segments.as_slice() {
+            ["repositories", workspace, name, "hooks", uid @ ..] if uid.len() <= 1 => {
+                let caller = caller.ok_or_else(|| refused(None))?;
+                self.hooks(seen, (workspace, name), uid.first().copied(), caller, &query)
+            }
+            _ if !is_read => Err(error(405, "Method not allowed")),
             ["user"] => self.own_user(caller),
             ["user", "workspaces"] => self.own_workspaces(seen, caller, &query),
             ["user", "workspaces", workspace, "permissions", "repositories"] => {
@@ -139,11 +143,6 @@ impl Instance {
             ["repositories", workspace, name, "refs", kind @ ("branches" | "tags")] => {
                 self.reads(caller)?;
                 self.repository_refs(seen, (workspace, name), *kind == "tags", caller, &query)
-            }
-            ["repositories", workspace, name, "hooks"] => {
-                let caller = caller.ok_or_else(|| refused(None))?;
-                need(caller, "read:webhook:bitbucket", "webhook")?;
-                self.hooks(seen, workspace, name, caller, &query)
             }
             ["workspaces"] | ["repositories"] | ["user", "permissions", ..] => Err(removed()),
             _ => Err(unrouted()),

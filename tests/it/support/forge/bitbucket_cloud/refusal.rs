@@ -39,6 +39,11 @@ pub(super) fn forbidden(detail: &str) -> Reply {
     envelope(403, json!({"message": "Forbidden", "detail": detail}))
 }
 
+/// A member of what was sent is not as it should be.
+pub(super) fn invalid(member: &str, problem: &str) -> Reply {
+    envelope(400, json!({"message": "Bad request", "fields": {member: [problem]}}))
+}
+
 /// The recorded answer of a removed listing across workspaces.
 pub(super) fn removed() -> Reply {
     let data =

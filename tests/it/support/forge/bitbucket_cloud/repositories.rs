@@ -158,7 +158,7 @@ impl Instance {
     }
 
     /// What the caller's user was given in a repository.
-    fn granted(&self, caller: Option<&BitbucketToken>, index: usize) -> Option<&'static str> {
+    pub(super) fn granted(&self, caller: Option<&BitbucketToken>, index: usize) -> Option<&'static str> {
         match caller {
             Some(token) if token.has_user() && token.username == "robin" => {
                 self.data.permission(index).map(|_| "read")
@@ -166,23 +166,6 @@ impl Instance {
             Some(token) if token.has_user() => self.data.permission(index),
             _ => None,
         }
-    }
-
-    /// `/repositories/{workspace}/{name}/hooks`, for administrators and for tokens of the resource.
-    pub(super) fn hooks(
-        &self,
-        seen: &Seen,
-        workspace: &str,
-        name: &str,
-        caller: &BitbucketToken,
-        query: &Query,
-    ) -> Result<Reply, Reply> {
-        let (_, index) = self.find(workspace, name, Some(caller))?;
-        if caller.has_user() && self.granted(Some(caller), index) != Some("admin") {
-            return Err(forbidden("You must be an administrator of the repository."));
-        }
-        let page = Paging::read(query)?;
-        Ok(self.envelope(seen, query, &page, 0, ""))
     }
 
     /// `/user/workspaces/{workspace}/permissions/repositories`.

@@ -1,6 +1,7 @@
 //! The fake Bitbucket Data Center: routes, authentication, identity, listings.
 
 pub(crate) mod data;
+mod hooks;
 pub(super) mod refusal;
 pub(crate) mod tokens;
 
@@ -91,7 +92,8 @@ impl Instance {
         }
         let api = path.strip_prefix("/rest/api/").and_then(|rest| rest.split_once('/'));
         let Some(("latest" | "1.0", api)) = api else { return Err(self.outside(path)) };
-        if seen.method != "GET" && seen.method != "HEAD" {
+        let is_hook = api.split('/').nth(4) == Some("webhooks");
+        if !is_hook && seen.method != "GET" && seen.method != "HEAD" {
             return Err(Reply::new(405, "application/json;charset=UTF-8", "{}"));
         }
         let segments: Vec<String> = api.split('/').map(decode).collect();
@@ -313,8 +315,8 @@ impl Instance {
                 Ok(json_reply(&json!({"id": "refs/heads/main", "displayId": "main", "type": "BRANCH"})))
             }
             ["branches" | "tags"] => self.some_refs(index, rest[0] == "tags", query),
-            ["webhooks"] if self.data.level(caller, index) < Level::Admin => Err(not_permitted()),
-            ["webhooks"] => Ok(PageOf::read(query, self.config.page_cap)?.reply(std::iter::empty())),
+            ["webhooks"] => self.webhooks(caller, index, None, seen, query),
+            ["webhooks", id] => self.webhooks(caller, index, Some(id), seen, query),
             _ => Err(not_here()),
         }
     }

@@ -51,6 +51,21 @@ pub(super) fn no_default_branch() -> Reply {
     named(404, text, "repository.NoDefaultBranchException")
 }
 
+pub(super) fn no_webhook(id: &str) -> Reply {
+    let text = format!("The webhook {id} does not exist.");
+    error(404, &text, Some("com.atlassian.webhooks.NoSuchWebhookException"))
+}
+
+/// The words are not documented.
+pub(super) fn archived() -> Reply {
+    error(409, "The repository is archived.", None)
+}
+
+/// What a change gets that could come from a page in a browser.
+pub(super) fn xsrf() -> Reply {
+    Reply::new(403, "text/plain;charset=UTF-8", "XSRF check failed")
+}
+
 pub(super) fn no_user(slug: &str) -> Reply {
     named(404, &format!("No user exists with the slug '{slug}'"), "user.NoSuchUserException")
 }
