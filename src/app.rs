@@ -36,7 +36,8 @@ use crate::service::connections::Connections;
 use crate::service::links::Links;
 use crate::service::repositories::Repositories;
 use crate::service::usage::Usage;
-use crate::service::work::Work;
+use crate::service::webhooks::Webhooks;
+use crate::service::work::{self, Work};
 use crate::store::sled::{OpenError, SledConfig, SledStore};
 use crate::store::{Chain, Change, Store, StoreError};
 
@@ -283,6 +284,7 @@ impl App {
         }
         let mut housekeeping = JoinSet::new();
         housekeeping.spawn(keep_house(Arc::clone(&self.core)));
+        housekeeping.spawn(work::run(Arc::clone(&self.core)));
         tracing::info!("ready");
 
         let mut outcome = Ok(());
@@ -322,6 +324,7 @@ impl App {
             Links::new(Arc::clone(&self.core)),
             self.limits.stream_total,
         );
+        let webhooks = WebhookHandlers::new(Webhooks::new(Arc::clone(&self.core)));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -336,10 +339,7 @@ impl App {
             .add_service(
                 RepositoryServiceServer::new(repositories).max_decoding_message_size(MAX_MESSAGE_BYTES),
             )
-            .add_service(
-                WebhookServiceServer::new(WebhookHandlers::default())
-                    .max_decoding_message_size(MAX_DELIVERY_BYTES),
-            )
+            .add_service(WebhookServiceServer::new(webhooks).max_decoding_message_size(MAX_DELIVERY_BYTES))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);

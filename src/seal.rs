@@ -319,6 +319,17 @@ impl<'a> Blob<'a> {
     }
 }
 
+/// SHA-256 of texts, each with its length, in hexadecimal: equal for equal texts, and nothing to be kept secret.
+#[must_use]
+pub fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The service's own secret: drawn once per store and kept there, sealed. The keys of all its message
 /// authentication codes come from it, each with a label of its own.
 ///

@@ -218,7 +218,7 @@ pub struct WebhookRecord {
     pub uid: String,
     /// The links that count on it. Empty: it is to be removed.
     pub users: BTreeMap<LinkName, WebhookUser>,
-    /// Links that are unlinked and wait for its removal.
+    /// Links that counted on it last and whose trails tell its removal; those that are unlinked wait for it.
     pub departing: Vec<LinkName>,
     /// The connection to remove it through, of the last link that left.
     pub via: Option<ConnectionName>,
@@ -236,6 +236,8 @@ pub struct WebhookRecord {
     pub former: Option<FormerSecret>,
     /// The secret after.
     pub next: Option<NextSecret>,
+    /// The request that made the newest secret; empty where it had no id.
+    pub rotated_by: String,
     /// What the provider finds it by, once it is known.
     pub remote_id: Option<String>,
     /// A call to make it may be under way or have ended unheard.
@@ -275,6 +277,12 @@ impl WebhookRecord {
     #[must_use]
     pub fn events(&self) -> BTreeSet<WebhookEvent> {
         self.users.values().flat_map(|user| user.events.iter().copied()).collect()
+    }
+
+    /// Changes with every change that a reader can see.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("{}-{}", self.uid, self.generation)
     }
 
     /// Whether the provider may have something that has to go once nobody counts on it.

@@ -7,6 +7,7 @@ use crate::domain::link::{LinkId, LinkName};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 use crate::service::draft::Violations;
 use crate::service::repositories::Parent;
+use crate::service::webhooks::deliveries::Receiver;
 
 /// Longest resource name that is looked at, in bytes.
 const MAX_NAME_BYTES: usize = 1_024;
@@ -65,6 +66,26 @@ pub(super) fn link(field: &str, text: &str, violations: &mut Violations) -> Opti
         _ => Err(not_of_form(text, "tenants/{tenant}/repositoryLinks/{repository_link}")),
     };
     violations.take(field, parsed)
+}
+
+/// `tenants/{tenant}/repositoryLinks/{repository_link}/webhook`: the link.
+pub(super) fn webhook(field: &str, text: &str, violations: &mut Violations) -> Option<LinkName> {
+    let parsed = match split(text).as_deref() {
+        Some(["tenants", tenant, "repositoryLinks", id, "webhook"]) => link_parts(tenant, id),
+        _ => Err(not_of_form(text, "tenants/{tenant}/repositoryLinks/{repository_link}/webhook")),
+    };
+    violations.take(field, parsed)
+}
+
+/// `tenants/{tenant}/repositoryLinks/{repository_link}/webhook`, or `tenants/{tenant}/repositoryLinks/-` for any of them.
+pub(super) fn webhook_or_all(field: &str, text: &str, violations: &mut Violations) -> Option<Receiver> {
+    match split(text).as_deref() {
+        Some(
+            ["tenants", tenant, "repositoryLinks", "-"]
+            | ["tenants", tenant, "repositoryLinks", "-", "webhook"],
+        ) => violations.take(field, TenantId::parse(tenant)).map(Receiver::Tenant),
+        _ => webhook(field, text, violations).map(Receiver::Link),
+    }
 }
 
 /// `providers/{provider}`: the id, whether or not there is such a provider.

@@ -74,7 +74,11 @@ impl Core {
 
     /// The driver of a stored connection.
     fn provider_of(&self, record: &ConnectionRecord) -> Result<&dyn Provider, Error> {
-        let id = record.connection.provider.as_str();
+        self.provider(record.connection.provider.as_str())
+    }
+
+    /// The driver of a stored record.
+    fn provider(&self, id: &str) -> Result<&dyn Provider, Error> {
         self.gateway
             .providers()
             .find(id)

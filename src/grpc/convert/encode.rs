@@ -94,7 +94,7 @@ fn credential_info(info: CredentialInfo) -> v1::CredentialInfo {
     }
 }
 
-fn account(account: Account) -> v1::Account {
+pub(in crate::grpc) fn account(account: Account) -> v1::Account {
     v1::Account {
         id: account.id,
         login: account.login,
@@ -104,7 +104,7 @@ fn account(account: Account) -> v1::Account {
     }
 }
 
-pub(super) fn condition(condition: Condition) -> v1::Condition {
+pub(in crate::grpc) fn condition(condition: Condition) -> v1::Condition {
     v1::Condition {
         r#type: condition.condition_type,
         status: match condition.status {

@@ -38,8 +38,7 @@ impl Core {
             && joined.as_ref() != Some(left)
             && let Some(record) = self.webhook_record(left).await?
         {
-            let goes = after.is_none();
-            let (change, removal) = leave(record, link, goes, now);
+            let (change, removal) = leave(record, link, now);
             shared.changes.push(change);
             shared.removal = removal;
         }
@@ -99,6 +98,7 @@ impl Core {
             secret_version: 1,
             former: None,
             next: None,
+            rotated_by: String::new(),
             remote_id: None,
             making: None,
             leaving: Vec::new(),
@@ -121,7 +121,8 @@ pub(in crate::service) fn binding<'a>(uid: &'a str, origin: &'a str) -> Binding<
     Binding { tenant: "", uid, field: SECRET_FIELD, origin }
 }
 
-fn unsealed(error: crate::seal::SealError) -> Error {
+/// A secret could not be drawn or sealed.
+pub(in crate::service) fn unsealed(error: crate::seal::SealError) -> Error {
     Error::Bug { problem: format!("a webhook's secret could not be made: {error}") }
 }
 
@@ -147,6 +148,7 @@ fn join(record: WebhookRecord, link: &Link, user: WebhookUser, now: Timestamp) -
     let mut next = next(&record);
     let was_kept = record.is_kept();
     next.users.insert(link.name.clone(), user);
+    next.departing.retain(|name| *name != link.name);
     next.full_name.clone_from(&link.repository.full_name);
     next.via = None;
     next.farewell = None;
@@ -166,7 +168,7 @@ fn join(record: WebhookRecord, link: &Link, user: WebhookUser, now: Timestamp) -
     Change::PutWebhook { record: Box::new(next), expected }
 }
 
-fn leave(record: WebhookRecord, link: &Link, goes: bool, now: Timestamp) -> (Change, bool) {
+fn leave(record: WebhookRecord, link: &Link, now: Timestamp) -> (Change, bool) {
     let expected = record.revision;
     let mut next = next(&record);
     next.users.remove(&link.name);
@@ -174,9 +176,7 @@ fn leave(record: WebhookRecord, link: &Link, goes: bool, now: Timestamp) -> (Cha
         if !next.may_be_there() {
             return (Change::RemoveWebhook { key: record.key, expected }, false);
         }
-        if goes {
-            next.departing.push(link.name.clone());
-        }
+        next.departing.push(link.name.clone());
         next.via = Some(link.connection_name());
         next.state = WebhookState::Deleting;
         next.attempts = 0;

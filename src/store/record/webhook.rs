@@ -68,6 +68,8 @@ pub(super) struct WebhookRow {
     generation: u64,
     #[prost(uint64, tag = "25")]
     revision: u64,
+    #[prost(string, tag = "26")]
+    rotated_by: String,
 }
 
 /// Which webhook.
@@ -148,6 +150,7 @@ impl From<&WebhookRecord> for WebhookRow {
             secret_version,
             former,
             next,
+            rotated_by,
             remote_id,
             making,
             leaving,
@@ -183,6 +186,7 @@ impl From<&WebhookRecord> for WebhookRow {
                 scheme: 0,
                 until: next.overlap_until.unix_micros(),
             }),
+            rotated_by: rotated_by.clone(),
             remote_id: remote_id.clone(),
             making: making
                 .as_ref()
@@ -232,6 +236,7 @@ impl WebhookRow {
             secret_version: self.secret_version,
             former: or_none(self.former, former)?,
             next: self.next.map(next),
+            rotated_by: self.rotated_by,
             remote_id: self.remote_id,
             making: self
                 .making
