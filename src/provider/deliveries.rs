@@ -1,7 +1,11 @@
 //! What the drivers share in reading webhook deliveries. A delivery is a stranger's text until its proof was checked, and
 //! its repository is read before that: everything here is bounded, and what has no sensible form stays empty.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::api::check_shape;
@@ -10,6 +14,9 @@ use crate::domain::webhook::WebhookEvent;
 
 /// The longest name of a ref or of a repository that is told, in bytes; git's own are shorter.
 const MAX_NAME_BYTES: usize = 1_024;
+/// Most rows that are read of a list in a delivery, such as the refs of a push; a few thousand are the most that were seen.
+/// A row of two bytes becomes one of a hundred.
+const MAX_ROWS: usize = 10_000;
 
 /// The body of a delivery as `T`, whose members should be lenient. It is as bounded as a provider's answer.
 ///
@@ -21,6 +28,38 @@ pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, DeliveryRefu
     let is_object = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let text = std::str::from_utf8(body).ok().filter(|_| is_object && check_shape(body).is_ok());
     text.and_then(|text| serde_json::from_str(text).ok()).ok_or(DeliveryRefusal::BodyMalformed)
+}
+
+/// A list in a delivery: the first 10,000 rows of it.
+#[derive(Debug)]
+pub(crate) struct Rows<T>(pub(crate) Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Rows<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(First(PhantomData))
+    }
+}
+
+struct First<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for First<T> {
+    type Value = Rows<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Rows<T>, A::Error> {
+        let mut rows = Vec::new();
+        while rows.len() < MAX_ROWS {
+            match list.next_element()? {
+                Some(row) => rows.push(row),
+                None => return Ok(Rows(rows)),
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Rows(rows))
+    }
 }
 
 /// What a header presents that is the HMAC-SHA256 of the body: 64 hexadecimal digits behind `prefix`.
@@ -80,8 +119,6 @@ pub(crate) fn same_target(url: &str, target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -100,6 +137,14 @@ mod tests {
             assert_eq!(id(bad.as_bytes()), Err(DeliveryRefusal::BodyMalformed), "{bad}");
         }
         assert_eq!(id(b"{\"x\":\"\xff\"}"), Err(DeliveryRefusal::BodyMalformed));
+    }
+
+    #[test]
+    fn h18_a_list_without_end_is_cut() {
+        let rows = |text: &str| serde_json::from_str::<Rows<Row>>(text).map(|rows| rows.0.len()).ok();
+        assert_eq!((rows("[]"), rows("[{},{\"id\":7}]")), (Some(0), Some(2)));
+        assert_eq!(rows(&format!("[{}{{}}]", "{},".repeat(1_000_000))), Some(MAX_ROWS));
+        assert_eq!((rows("{}"), rows("[7]"), rows("[{},")), (None, None, None));
     }
 
     #[test]

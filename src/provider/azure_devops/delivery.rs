@@ -11,12 +11,9 @@ use crate::domain::delivery::{
     Delivery, DeliveryHeaders, DeliveryRefusal, Presented, Proof, PullRequest, PullRequestState, RefChange,
 };
 use crate::domain::webhook::WebhookEvent;
-use crate::provider::deliveries::{branch, commit_id, event_of, name, object};
+use crate::provider::deliveries::{Rows, branch, commit_id, event_of, name, object};
 use crate::provider::fields::{Id, lenient};
 use crate::provider::inspection::clean;
-
-/// Most refs that are told of one push; git's own clients push far fewer at once.
-const MAX_CHANGES: usize = 1_000;
 
 /// What a delivery presents: the password of basic authentication. Its user name is compared by nobody.
 pub(super) fn proof(headers: &DeliveryHeaders) -> Result<Proof, DeliveryRefusal> {
@@ -53,7 +50,7 @@ struct Resource {
     #[serde(default, deserialize_with = "lenient")]
     repository: Option<Repository>,
     #[serde(default, deserialize_with = "lenient")]
-    ref_updates: Option<Vec<RefUpdate>>,
+    ref_updates: Option<Rows<RefUpdate>>,
     #[serde(default, deserialize_with = "lenient")]
     pushed_by: Option<Person>,
     #[serde(default, deserialize_with = "lenient")]
@@ -152,8 +149,8 @@ pub(super) fn delivery(body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
 }
 
 /// The refs of a push, all-zero ids standing for none.
-fn changes(updates: Option<Vec<RefUpdate>>) -> Vec<RefChange> {
-    let updates = updates.unwrap_or_default().into_iter().take(MAX_CHANGES);
+fn changes(updates: Option<Rows<RefUpdate>>) -> Vec<RefChange> {
+    let updates = updates.map_or_else(Vec::new, |rows| rows.0).into_iter();
     let change = |update: RefUpdate| RefChange {
         git_ref: name(update.name.as_deref()),
         before: commit_id(update.old_object_id.as_deref()),

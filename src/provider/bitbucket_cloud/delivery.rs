@@ -11,7 +11,7 @@ use crate::domain::delivery::{
     Delivery, DeliveryHeaders, DeliveryRefusal, Proof, PullRequest, PullRequestState, RefChange,
 };
 use crate::domain::webhook::WebhookEvent;
-use crate::provider::deliveries::{branch, commit_id, event_of, hmac_proof, name, object};
+use crate::provider::deliveries::{Rows, branch, commit_id, event_of, hmac_proof, name, object};
 use crate::provider::fields::lenient;
 use crate::provider::inspection::clean;
 
@@ -38,7 +38,7 @@ pub(super) fn delivery(headers: &DeliveryHeaders, body: &[u8]) -> Result<Deliver
     };
     match (key.split_once(':'), body.push, body.pullrequest) {
         (Some(("repo", "push")) | None, Some(push), _) => {
-            let changes = push.changes.unwrap_or_default();
+            let changes = push.changes.map_or_else(Vec::new, |rows| rows.0);
             told.changes = changes.into_iter().filter_map(ChangeRow::change).collect();
             told.event = event_of(&told.changes);
             told.action = String::new();
@@ -91,7 +91,7 @@ struct Repository {
 #[derive(Debug, Deserialize)]
 struct PushRow {
     #[serde(default, deserialize_with = "lenient")]
-    changes: Option<Vec<ChangeRow>>,
+    changes: Option<Rows<ChangeRow>>,
 }
 
 /// A ref that changed: what it was, `null` for a new one, and what it is, `null` for one that is gone.
@@ -295,12 +295,14 @@ mod tests {
             assert_eq!((actor.login.as_str(), actor.email.as_str(), actor.bot), ("brydzewski", "", false));
         }
         // Newer ones name no login.
-        let told = told("repo:push", fixture!("jenkins/webhook/tag_created.json"));
-        assert_eq!(
-            (told.event, told.changes[0].git_ref.as_str()),
-            (WebhookEvent::Tag, "refs/tags/simple-tag")
-        );
-        assert_eq!(told.actor.expect("an actor").login, "Nikolas Falco");
+        for (body, git_ref) in [
+            (fixture!("jenkins/webhook/tag_created.json"), "refs/tags/simple-tag"),
+            (fixture!("jenkins/webhook/branch_created.json"), "refs/heads/feature/test"),
+        ] {
+            let told = told("repo:push", body);
+            assert_eq!(told.changes[0].git_ref, git_ref);
+            assert_eq!(told.actor.expect("an actor").login, "Nikolas Falco");
+        }
     }
 
     #[test]

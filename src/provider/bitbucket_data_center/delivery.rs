@@ -10,7 +10,7 @@ use crate::domain::delivery::{
     Delivery, DeliveryHeaders, DeliveryRefusal, Proof, PullRequest, PullRequestState, RefChange,
 };
 use crate::domain::webhook::WebhookEvent;
-use crate::provider::deliveries::{branch, commit_id, event_of, hmac_proof, name, object};
+use crate::provider::deliveries::{Rows, branch, commit_id, event_of, hmac_proof, name, object};
 use crate::provider::fields::{Id, lenient};
 
 /// The signature of a delivery; a webhook without a secret sends none, nor does a test of the connection.
@@ -39,7 +39,7 @@ pub(super) fn delivery(headers: &DeliveryHeaders, body: &[u8]) -> Result<Deliver
         delivery_id: name(headers.get("x-request-id")),
     };
     match (key.split_once(':'), body.changes, &body.pull_request) {
-        (Some(("repo", "refs_changed")), Some(changes), _) => {
+        (Some(("repo", "refs_changed")), Some(Rows(changes)), _) => {
             told.changes = changes.into_iter().filter_map(ChangeRow::change).collect();
             told.event = event_of(&told.changes);
             told.action = String::new();
@@ -73,7 +73,7 @@ struct Body {
     #[serde(default, deserialize_with = "lenient")]
     repository: Option<RepositoryRow>,
     #[serde(default, deserialize_with = "lenient")]
-    changes: Option<Vec<ChangeRow>>,
+    changes: Option<Rows<ChangeRow>>,
     #[serde(default, deserialize_with = "lenient")]
     pull_request: Option<PullRequestRow>,
 }
