@@ -4,6 +4,7 @@
 //! Classic and fine-grained personal access tokens, OAuth tokens and installation tokens of an App all travel as
 //! `Authorization: Bearer`. What a token is, the answers tell, never its form: prefixes change, and old tokens have none.
 
+mod delivery;
 mod endpoint;
 mod inspect;
 mod listing;
@@ -11,6 +12,7 @@ mod lookup;
 mod refs;
 mod refusal;
 mod rows;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -25,12 +27,17 @@ use super::{
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
-use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind};
+use crate::domain::credential::{
+    Account, AuthScheme, CapabilityType, Credential, CredentialForm, CredentialKind, GitLogin, Secret,
+};
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, Proof};
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
-use crate::domain::webhook::{SecretUpdate, WebhookEvent};
+use crate::domain::webhook::{
+    RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookEvent, WebhookSetup,
+};
 
 /// GitHub's own cloud.
 const CLOUD_BASE_URL: &str = "https://github.com";
@@ -164,6 +171,68 @@ impl Provider for Github {
         at: Option<&Cursor>,
     ) -> Result<Page<Ref>, ProviderError> {
         refs::refs(api, repository, list, at).await
+    }
+
+    /// One name for all: it is documented for the tokens of an App, and personal ones want any name but an empty one
+    /// (authenticating-as-a-github-app-installation).
+    fn git_login(&self, _: &CredentialForm, _: Option<&Account>) -> GitLogin {
+        GitLogin { username: "x-access-token".to_owned(), scheme: AuthScheme::Basic }
+    }
+
+    async fn webhooks(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
+        webhooks::list(api, repository, wanted).await
+    }
+
+    async fn create_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::create(api, repository, wanted, secret).await
+    }
+
+    async fn update_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        hook: &RemoteWebhook,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::update(api, repository, hook, wanted, secret).await
+    }
+
+    async fn delete_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<(), ProviderError> {
+        webhooks::delete(api, repository, id).await
+    }
+
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
+        webhooks::setup(repository, wanted)
+    }
+
+    fn proof(
+        &self,
+        scheme: SecretScheme,
+        headers: &DeliveryHeaders,
+        _: &[u8],
+    ) -> Result<Proof, DeliveryRefusal> {
+        delivery::proof(scheme, headers)
+    }
+
+    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
+        delivery::read(headers, body)
     }
 }
 

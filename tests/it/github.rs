@@ -2,6 +2,7 @@
 
 mod listing;
 mod tokens;
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

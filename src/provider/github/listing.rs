@@ -169,7 +169,8 @@ fn all_next(api: &Api, answer: &Answer) -> Result<Vec<Cursor>, ProviderError> {
     }
 }
 
-fn next_place(api: &Api, answer: &Answer) -> Result<Option<String>, ProviderError> {
+/// The place of the page behind an answer, if there is one.
+pub(super) fn next_place(api: &Api, answer: &Answer) -> Result<Option<String>, ProviderError> {
     let Some(link) = paging::target(&answer.headers, "next") else { return Ok(None) };
     let place = place(api, link)?;
     let current = number(answer.url.as_str()).transpose()?.unwrap_or(1);

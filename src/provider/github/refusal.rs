@@ -1,9 +1,10 @@
 //! What GitHub's refusals mean: the one place that reads them.
 
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::provider::api::Answer;
+use crate::provider::fields::lenient;
 use crate::provider::inspection::is_scope;
 use crate::provider::{ProviderError, RejectionCause, Restriction};
 
@@ -30,20 +31,98 @@ const HELD: &[(&str, &[&str])] = &[
     ("user", &["read:user", "user:email", "user:follow"]),
 ];
 
+/// What a person can do about a target that GitHub refuses (ubccpsc/classy#327); a server of one's own does, too.
+const LOCAL_TARGET: &str = "GitHub delivers to no local host: let the webhook's target name an address that GitHub \
+                            reaches over the network.";
+
 /// An error body.
 #[derive(Debug, Default, Deserialize)]
 struct ErrorBody {
     #[serde(default)]
     message: String,
+    /// What exactly is wrong.
+    #[serde(default, deserialize_with = "entries")]
+    errors: Vec<ErrorEntry>,
     #[serde(default)]
     documentation_url: Option<String>,
     /// Why a repository is shut.
     block: Option<serde_json::Value>,
 }
 
+/// What a refused call of webhooks was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// All webhooks of a repository that was seen a moment ago.
+    All,
+    /// One webhook.
+    One,
+}
+
 /// A 200 as it is, every other answer as the error that it stands for.
 pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
-    if answer.status == StatusCode::OK { Ok(answer) } else { Err(refusal(&answer)) }
+    accepted_as(answer, StatusCode::OK, refusal)
+}
+
+/// An answer of the documented status as it is, every other one as the error that it stands for.
+pub(super) fn accepted_as(
+    answer: Answer,
+    documented: StatusCode,
+    refusal: impl FnOnce(&Answer) -> ProviderError,
+) -> Result<Answer, ProviderError> {
+    if answer.status == documented { Ok(answer) } else { Err(refusal(&answer)) }
+}
+
+/// The error of a call of webhooks. To who may not see them, GitHub says that there are none: 404, for the lack of a
+/// scope as for the lack of a role (dwyl/tudo#211).
+pub(super) fn webhook_refusal(answer: &Answer, refused: Refused) -> ProviderError {
+    let error = refusal(answer);
+    match (answer.status, body(answer)) {
+        (StatusCode::NOT_FOUND, Some(_)) => match lacking_scopes(answer) {
+            Some(scopes) => ProviderError::ScopeMissing { scopes },
+            None if refused == Refused::All => ProviderError::Forbidden,
+            // The webhook itself may be gone.
+            None => error,
+        },
+        (StatusCode::UNPROCESSABLE_ENTITY, Some(body)) => {
+            let says = |words: &str| body.errors.iter().any(|entry| entry.message().contains(words));
+            // One entry for each event that is at its limit, and the others may be fine.
+            if says("cannot have more than") {
+                ProviderError::WebhookLimitReached
+            } else if says("already exists on this repository") {
+                ProviderError::WebhookExists
+            } else if says("reachable over the public Internet") {
+                ProviderError::WebhookTargetRefused { setting: LOCAL_TARGET }
+            } else {
+                error
+            }
+        }
+        _ => error,
+    }
+}
+
+/// An entry of `errors`, which can be a plain text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum ErrorEntry {
+    Text(String),
+    Object {
+        #[serde(default)]
+        message: Option<String>,
+    },
+}
+
+impl ErrorEntry {
+    fn message(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Object { message } => message.as_deref().unwrap_or(""),
+        }
+    }
+}
+
+/// The entries, none where they are of another shape: the message beside them still says something.
+fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ErrorEntry>, D::Error> {
+    lenient(deserializer).map(Option::unwrap_or_default)
 }
 
 /// The error that an answer other than 200 stands for. Nothing of its body gets into the error.
@@ -107,20 +186,25 @@ fn forbidden(answer: &Answer, body: &ErrorBody, status: u16) -> ProviderError {
     if says("account was suspended") {
         return ProviderError::CredentialRejected { cause: RejectionCause::Blocked, status };
     }
+    if says("archived so is read-only") {
+        return restricted(Restriction::RepositoryArchived);
+    }
     if body.block.is_some() || says("Repository access blocked") {
         return restricted(Restriction::RepositoryBlocked);
     }
     if says("Resource not accessible by") {
         return ProviderError::ScopeMissing { scopes: wanted_permissions(answer) };
     }
-    // A classic token tells its scopes with each answer, and the answer those of which any one would do.
+    lacking_scopes(answer).map_or(ProviderError::Forbidden, |scopes| ProviderError::ScopeMissing { scopes })
+}
+
+/// The scopes of which any one would have done, if the token has none of them. A classic token tells its scopes with
+/// each answer, and the answer those that it wants.
+fn lacking_scopes(answer: &Answer) -> Option<Vec<String>> {
     let accepted = scopes_of(answer, "x-accepted-oauth-scopes").unwrap_or_default();
-    match granted(answer) {
-        Some(granted) if !accepted.is_empty() && !accepted.iter().any(|scope| holds(&granted, scope)) => {
-            ProviderError::ScopeMissing { scopes: accepted }
-        }
-        _ => ProviderError::Forbidden,
-    }
+    let granted = granted(answer)?;
+    let lacks = !accepted.is_empty() && !accepted.iter().any(|scope| holds(&granted, scope));
+    lacks.then_some(accepted)
 }
 
 const fn restricted(by: Restriction) -> ProviderError {
@@ -209,6 +293,10 @@ mod tests {
 
     /// The error that a recorded exchange or a documented error stands for.
     fn replayed(response: &serde_json::Value) -> ProviderError {
+        refusal(&answer_of(response))
+    }
+
+    fn answer_of(response: &serde_json::Value) -> Answer {
         let headers: Vec<(&str, &str)> = response["headers"]
             .as_object()
             .expect("headers")
@@ -216,11 +304,8 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.as_str().expect("text")))
             .collect();
         let body = response["bodyText"].as_str().map_or_else(|| response["body"].to_string(), str::to_owned);
-        refusal(&answer(
-            u16::try_from(response["status"].as_u64().expect("status")).expect("status"),
-            &headers,
-            &body,
-        ))
+        let status = u16::try_from(response["status"].as_u64().expect("status")).expect("status");
+        answer(status, &headers, &body)
     }
 
     #[test]
@@ -240,7 +325,15 @@ mod tests {
                     assert_eq!(error, ProviderError::ScopeMissing { scopes: vec!["metadata=read".into()] });
                 }
                 "not-found-hides-forbidden" => assert_eq!(error, ProviderError::NotFound),
-                "hook-already-exists" | "hook-limit" => assert!(invalid(error)),
+                name @ ("hook-already-exists" | "hook-limit") => {
+                    let meaning = if name == "hook-limit" {
+                        ProviderError::WebhookLimitReached
+                    } else {
+                        ProviderError::WebhookExists
+                    };
+                    assert_eq!(webhook_refusal(&answer_of(case), Refused::All), meaning);
+                    assert!(invalid(error), "of another call it says nothing");
+                }
                 "saml-partial-list" => {}
                 other => panic!("the documented error {other} has no meaning"),
             }
@@ -266,10 +359,42 @@ mod tests {
         assert_eq!(recorded!("traffic-403-push-access-required"), ProviderError::Forbidden);
         assert_eq!(recorded!("collaborator-permission-403"), ProviderError::Forbidden);
         assert_eq!(recorded!("ghes-rate-limit-404-disabled"), ProviderError::NotFound);
+        assert_eq!(recorded!("hook-get-404-after-delete"), ProviderError::NotFound);
         assert_eq!(
             recorded!("rate-limit-401-bad-credentials"),
             ProviderError::CredentialRejected { cause: RejectionCause::Unknown, status: 401 }
         );
+    }
+
+    #[test]
+    fn a_refused_webhook_is_told_by_its_entries() {
+        let refused = |errors: serde_json::Value| {
+            let body = serde_json::json!({"message": "Validation Failed", "errors": errors}).to_string();
+            webhook_refusal(&answer(422, &[JSON], &body), Refused::All)
+        };
+        let local = ProviderError::WebhookTargetRefused { setting: LOCAL_TARGET };
+        for text in [
+            "Sorry, the URL host localhost is not supported because it isn't reachable over the public Internet",
+            "URL is not supported because it isn't reachable over the public Internet (localhost)",
+        ] {
+            assert_eq!(refused(serde_json::json!([{"resource": "Hook", "message": text}])), local);
+            assert_eq!(refused(serde_json::json!([text])), local, "as a plain text");
+        }
+        let full = "The \"push\" event cannot have more than 20 hooks";
+        let both = serde_json::json!([{"message": null}, {"message": full}]);
+        assert_eq!(refused(both), ProviderError::WebhookLimitReached);
+        for other in
+            [serde_json::json!("text"), serde_json::json!([7]), serde_json::json!([{"code": "invalid"}])]
+        {
+            assert!(matches!(refused(other), ProviderError::Failed { status: Some(422), .. }));
+        }
+        let gone =
+            answer_of(&serde_json::json!({"status": 404, "headers": {"content-type": "application/json"},
+            "body": {"message": "Not Found"}}));
+        assert_eq!(webhook_refusal(&gone, Refused::One), ProviderError::NotFound);
+        assert_eq!(webhook_refusal(&gone, Refused::All), ProviderError::Forbidden);
+        let archived = "Repository was archived so is read-only.";
+        assert_eq!(message(403, &[], archived), restricted(Restriction::RepositoryArchived));
     }
 
     #[test]

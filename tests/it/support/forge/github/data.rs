@@ -35,6 +35,8 @@ pub(crate) struct GithubConfig {
     pub(crate) null_rows: bool,
     /// A page of more rows than this takes too long: 502.
     pub(crate) slow_above: Option<usize>,
+    /// Webhooks of one event that a repository can have.
+    pub(crate) hooks_per_event: usize,
     /// Give the first repositories names and texts that try to break out: `..%2f..%2fetc`, control characters, 1 MB.
     pub(crate) hostile_rows: bool,
 }
@@ -52,6 +54,7 @@ impl Default for GithubConfig {
             rate_limit: None,
             null_rows: false,
             slow_above: None,
+            hooks_per_event: 20,
             hostile_rows: false,
         }
     }

@@ -1,6 +1,7 @@
 //! The fake GitHub: routes, authentication, identity, pages. It is an Enterprise Server behind a gateway with a path.
 
 pub(crate) mod data;
+mod hooks;
 mod refusal;
 mod repositories;
 pub(crate) mod tokens;

@@ -42,6 +42,15 @@ pub(super) fn single_sign_on(web: &str, organization: &str) -> Reply {
     message(403, text).header("x-github-sso", format!("required; url={url}"))
 }
 
+/// A webhook that cannot be (`documented/errors.json`): one entry for each thing that is wrong.
+pub(super) fn hook_invalid(texts: &[&str]) -> Reply {
+    let errors: Vec<_> =
+        texts.iter().map(|text| json!({"resource": "Hook", "code": "custom", "message": text})).collect();
+    let body = json!({"message": "Validation Failed", "errors": errors, "documentation_url": DOCUMENTATION,
+        "status": "422"});
+    json_reply(422, &body)
+}
+
 /// A repository that GitHub has shut.
 pub(super) fn blocked() -> Reply {
     let block = json!({"reason": "tos", "created_at": "2024-01-01T00:00:00Z", "html_url": null});

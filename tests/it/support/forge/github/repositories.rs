@@ -193,15 +193,7 @@ impl Instance {
                 need(caller, index, "contents=read")?;
                 Ok(self.references(index, kind, query))
             }
-            ("GET" | "HEAD", ["hooks"]) => {
-                need(caller, usize::MAX, "repository_hooks=read")?;
-                let scopes = ["repo", "public_repo", "admin:repo_hook", "write:repo_hook", "read:repo_hook"];
-                let may = caller.kind != TokenKind::Classic || caller.has(&scopes);
-                if !may || role < Role::Admin && caller.kind != TokenKind::Installation {
-                    return Err(not_found());
-                }
-                Ok(Reply::new(200, "application/json; charset=utf-8", "[]"))
-            }
+            (_, ["hooks", rest @ ..]) => self.webhooks(caller, index, rest, seen, query),
             _ => Err(not_found()),
         }
     }
@@ -233,7 +225,7 @@ impl Instance {
 }
 
 /// Refuses a token without scopes that lacks a permission; what is public, anybody reads.
-fn need(caller: &GithubToken, index: usize, wanted: &str) -> Result<(), Reply> {
+pub(super) fn need(caller: &GithubToken, index: usize, wanted: &str) -> Result<(), Reply> {
     let is_public = index != usize::MAX && Data::visibility(index) == "public";
     let by = match caller.kind {
         TokenKind::Classic => return Ok(()),
