@@ -4,6 +4,7 @@
 //! of a scope is a sentence, and the only place where most versions tell the scopes of a token. The permissions of
 //! a row are the user's, whatever the token may do.
 
+mod delivery;
 mod endpoint;
 mod inspect;
 mod interview;
@@ -12,6 +13,7 @@ mod lookup;
 mod refs;
 mod refusal;
 mod rows;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -26,12 +28,17 @@ use super::{
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
-use crate::domain::credential::{CapabilityType, Credential, CredentialForm, CredentialKind};
+use crate::domain::credential::{
+    Account, AuthScheme, CapabilityType, Credential, CredentialForm, CredentialKind, GitLogin, Secret,
+};
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, Proof};
 use crate::domain::page::{Cursor, Page};
 use crate::domain::refs::Ref;
 use crate::domain::repository::{Namespace, Repository};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
-use crate::domain::webhook::{SecretUpdate, WebhookEvent};
+use crate::domain::webhook::{
+    RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookEvent, WebhookSetup,
+};
 
 /// Names the token's user, and by it the user's repositories.
 const READ_USER: &str = "read:user";
@@ -163,6 +170,73 @@ impl Provider for Gitea {
         at: Option<&Cursor>,
     ) -> Result<Page<Ref>, ProviderError> {
         refs::refs(api, repository, list, at).await
+    }
+
+    /// The token is the password, and any name goes with it (as recorded); the login is what people see in logs.
+    fn git_login(&self, form: &CredentialForm, account: Option<&Account>) -> GitLogin {
+        let named = match form {
+            CredentialForm::PersonalAccessToken { username: Some(name) } => Some(name.as_str()),
+            _ => account.map(|account| account.login.as_str()),
+        };
+        // The name that is documented for OAuth2 tokens.
+        let username = named.filter(|name| !name.is_empty()).unwrap_or("oauth2").to_owned();
+        GitLogin { username, scheme: AuthScheme::Basic }
+    }
+
+    async fn webhooks(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
+        webhooks::list(api, repository, wanted).await
+    }
+
+    async fn create_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::create(api, repository, wanted, secret).await
+    }
+
+    async fn update_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        hook: &RemoteWebhook,
+        wanted: &WantedWebhook,
+        secret: &Secret,
+    ) -> Result<RemoteWebhook, ProviderError> {
+        webhooks::update(api, repository, hook, wanted, secret).await
+    }
+
+    async fn delete_webhook(
+        &self,
+        api: &Api,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<(), ProviderError> {
+        webhooks::delete(api, repository, id).await
+    }
+
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
+        webhooks::setup(repository, wanted)
+    }
+
+    fn proof(
+        &self,
+        scheme: SecretScheme,
+        headers: &DeliveryHeaders,
+        _: &[u8],
+    ) -> Result<Proof, DeliveryRefusal> {
+        delivery::proof(scheme, headers)
+    }
+
+    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
+        delivery::read(headers, body)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod listing;
 mod refs;
+mod webhooks;
 
 use std::collections::BTreeSet;
 

@@ -4,14 +4,14 @@
 //! in Forgejo: there only what was refused or allowed is known.
 
 use super::interview::{Granted, Interview, User, is_version};
-use super::refusal::{accepted, has_no_webhooks, speaks_gitea};
+use super::refusal::{accepted, speaks_gitea};
 use super::rows::{RepositoryRow, UserRow, VersionRow};
 use super::{READ_REPOSITORY, WRITE_REPOSITORY};
 use crate::domain::credential::{Capabilities, Capability, CapabilityType};
 use crate::domain::verification::{Check, CheckResult};
 use crate::provider::api::{Answer, Api};
 use crate::provider::inspection::{clean, failed, lacks_scopes, release, skip_rest, warned, warned_of_links};
-use crate::provider::{Inspection, ProviderError};
+use crate::provider::{Inspection, ProviderError, Restriction};
 
 /// The lowest version of Gitea: its tokens have the scopes of today.
 const MINIMUM_GITEA: &str = "1.20";
@@ -223,10 +223,10 @@ async fn hooks(api: &Api, granted: &Granted, heard: &Interview, rows: &[Reposito
         return Hooks::Told(Capability::Unknown);
     };
     let call = api.get(&["repos", owner, name, "hooks"]).query("page", NO_WEBHOOKS_PAGE).query("limit", "1");
-    match call.send().await {
-        Ok(answer) if has_no_webhooks(&answer) => Hooks::SwitchedOff,
+    match call.send().await.and_then(accepted) {
+        Err(ProviderError::Restricted { by: Restriction::WebhooksDisabled }) => Hooks::SwitchedOff,
         // Hooks that may be read may not be written; only a told scope is sure.
-        answer => answer.and_then(accepted).map_or_else(Hooks::Not, |_| Hooks::Told(scope)),
+        answer => answer.map_or_else(Hooks::Not, |_| Hooks::Told(scope)),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::provider::api::Answer;
 use crate::provider::inspection::is_scope;
-use crate::provider::{ProviderError, RejectionCause};
+use crate::provider::{ProviderError, RejectionCause, Restriction};
 
 /// Most scopes that are read out of a refusal; there are about 20.
 const MAX_SCOPES: usize = 64;
@@ -15,6 +15,9 @@ const LACKS_SCOPE: &str = "token does not have at least one of required scope(s)
 const PUBLIC_ONLY: &str = "token scope is limited to public";
 /// What everybody is told, the version included, where the server shows itself to nobody.
 const SIGN_IN: &str = "Only signed in user is allowed to call APIs.";
+
+/// What everybody is told of webhooks where the administrator switched them off.
+const NO_WEBHOOKS: &str = "webhooks disabled by administrator";
 
 /// An error body.
 #[derive(Debug, Default, Deserialize)]
@@ -27,7 +30,14 @@ struct ErrorBody {
 
 /// A 200 in JSON as it is, every other answer as the error that it stands for.
 pub(super) fn accepted(answer: Answer) -> Result<Answer, ProviderError> {
-    if answer.status == StatusCode::OK && answer.is_json() { Ok(answer) } else { Err(refusal(&answer)) }
+    accepted_as(answer, StatusCode::OK)
+}
+
+/// An answer of the documented status as it is, in JSON unless it has no content; every other one as the error that it
+/// stands for.
+pub(super) fn accepted_as(answer: Answer, documented: StatusCode) -> Result<Answer, ProviderError> {
+    let is_json = answer.is_json() || documented == StatusCode::NO_CONTENT;
+    if answer.status == documented && is_json { Ok(answer) } else { Err(refusal(&answer)) }
 }
 
 /// The error that an answer stands for. Nothing of its body gets into the error but scope names.
@@ -49,9 +59,10 @@ fn refusal(answer: &Answer) -> ProviderError {
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => {
             failed("something in front of it answered in its place")
         }
+        (StatusCode::LOCKED, Some(_)) => ProviderError::Restricted { by: Restriction::RepositoryArchived },
         (StatusCode::UNPROCESSABLE_ENTITY, _) => failed("it refused the request as invalid"),
         // A page that asks whether the caller is a robot has the status 200.
-        (StatusCode::OK, _) => failed("it answered with a page instead of JSON"),
+        (StatusCode::OK | StatusCode::CREATED, _) => failed("it answered with a page instead of JSON"),
         (code, _) if code.is_redirection() => failed("it redirected a call that it should answer"),
         _ => failed("it answered with an unexpected status"),
     }
@@ -70,6 +81,9 @@ fn forbidden(message: &str, status: u16) -> ProviderError {
     }
     if speaks_of_the_account(message) {
         return ProviderError::CredentialRejected { cause: RejectionCause::Blocked, status };
+    }
+    if message == NO_WEBHOOKS {
+        return ProviderError::Restricted { by: Restriction::WebhooksDisabled };
     }
     ProviderError::Forbidden
 }
@@ -105,12 +119,6 @@ pub(super) fn told_scopes(answer: &Answer) -> Option<Vec<String>> {
 fn scopes(list: &str) -> Vec<String> {
     let words = list.split([',', ' ']).map(str::trim).filter(|word| is_scope(word));
     words.take(MAX_SCOPES).map(str::to_owned).collect()
-}
-
-/// Whether the administrator switched webhooks off, for everybody.
-pub(super) fn has_no_webhooks(answer: &Answer) -> bool {
-    answer.status == StatusCode::FORBIDDEN
-        && body(answer).is_some_and(|body| body.message == "webhooks disabled by administrator")
 }
 
 /// Whether an answer is a refusal that only Gitea words so: it names its own API description, or it is one of the
@@ -201,7 +209,9 @@ mod tests {
             (exchange!("hooks_403_scope"), scope_missing("read:repository")),
             (exchange!("hook_create_403_scope"), scope_missing("write:repository")),
             (exchange!("hook_create_403_not_admin"), ProviderError::Forbidden),
-            (exchange!("hooks_disabled"), ProviderError::Forbidden),
+            (exchange!("hooks_disabled"), ProviderError::Restricted { by: Restriction::WebhooksDisabled }),
+            (exchange!("hook_missing_404"), ProviderError::NotFound),
+            (exchange!("hook_delete_again_404"), ProviderError::NotFound),
             (exchange!("repo_missing_404"), ProviderError::NotFound),
             (exchange!("repo_by_id_404"), ProviderError::NotFound),
             (exchange!("repo_hidden_404"), ProviderError::NotFound),
@@ -211,8 +221,6 @@ mod tests {
             // Only the text that a call is unknown could be anybody's.
             assert_eq!(speaks_gitea(&answer), answer.is_json(), "{answer:?}");
         }
-        assert!(has_no_webhooks(&exchange!("hooks_disabled")));
-        assert!(!has_no_webhooks(&exchange!("hook_create_403_not_admin")));
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn hooked(id: &str) -> Option<Hooked> {
         secret: |hook| hook.secret.clone(),
     };
     // Providers whose drivers do not know webhooks yet have none; in the end all have.
-    const READY: &[&str] = &["bitbucket-cloud", "bitbucket-data-center"];
+    const READY: &[&str] = &["bitbucket-cloud", "bitbucket-data-center", "gitea", "github"];
     if !READY.contains(&id) {
         return None;
     }

@@ -1,6 +1,7 @@
 //! The fake Gitea: routes, authentication, identity. With another version it is Forgejo.
 
 pub(crate) mod data;
+mod hooks;
 mod refs;
 pub(super) mod refusal;
 mod repositories;

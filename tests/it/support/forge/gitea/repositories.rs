@@ -1,7 +1,7 @@
 //! Repositories: the search, the user's own, single ones, their webhooks.
 
 use super::super::wire::{Query, Reply, Seen, decode};
-use super::data::{Access, Data, OLD_NAME};
+use super::data::{Data, OLD_NAME};
 use super::refusal::{JSON, unrouted};
 use super::tokens::GiteaToken;
 use super::{Instance, Paging};
@@ -117,7 +117,7 @@ impl Instance {
     }
 
     /// The number of a caller who may see the repository.
-    fn open(&self, caller: Option<&GiteaToken>, index: usize) -> Result<u64, Reply> {
+    pub(super) fn open(&self, caller: Option<&GiteaToken>, index: usize) -> Result<u64, Reply> {
         let user = self.anybody(caller, "read:repository")?;
         if !self.is_visible(user, index) {
             return Err(self.not_found());
@@ -153,7 +153,7 @@ impl Instance {
                 self.open(caller, index)?;
                 self.tags(&self.data.repository(index), seen, query)
             }
-            ("GET", ["hooks"]) => self.hooks(caller, index, seen, query),
+            (_, ["hooks", rest @ ..]) => self.webhooks(caller, index, rest, seen, query),
             _ => Err(unrouted()),
         }
     }
@@ -166,27 +166,6 @@ impl Instance {
         let target = format!("{sub_path}/api/v1/repos/acme/website{tail}");
         let body = format!("<a href=\"{target}\">Moved Permanently</a>.\n\n");
         Reply::new(301, "text/html; charset=utf-8", body).header("location", target)
-    }
-
-    /// A count, but no links; for administrators of the repository alone.
-    fn hooks(
-        &self,
-        caller: Option<&GiteaToken>,
-        index: usize,
-        seen: &Seen,
-        query: &Query,
-    ) -> Result<Reply, Reply> {
-        self.open(caller, index)?;
-        let user = self.member(caller, "read:repository")?.user_id;
-        if self.data.access(user, index) != Some(Access::Admin) {
-            let text = "user should be an owner or a collaborator with admin write of a repository";
-            return Err(self.message(403, text));
-        }
-        if self.config.webhooks_disabled {
-            return Err(self.message(403, "webhooks disabled by administrator"));
-        }
-        let paging = Paging::read(query, self.config.max_response_items);
-        Ok(self.counted(Reply::new(200, JSON, "[]"), &paging, seen, query, 0, false))
     }
 }
 
