@@ -18,6 +18,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ListenAddress, ServeConfig};
+use crate::domain::credential::Sealed;
 use crate::domain::webhook_target::TargetPolicy;
 use crate::grpc::connections::ConnectionHandlers;
 use crate::grpc::layers::{Draining, Inbound};
@@ -33,13 +34,14 @@ use crate::provider::gateway::Gateway;
 use crate::seal::{KeyFileError, KeyRing, SealError, ServiceSecret};
 use crate::service::Core;
 use crate::service::connections::Connections;
+use crate::service::housekeeping::Retention;
 use crate::service::links::Links;
 use crate::service::repositories::Repositories;
 use crate::service::usage::Usage;
 use crate::service::webhooks::Webhooks;
 use crate::service::work::{self, Work};
-use crate::store::sled::{OpenError, SledConfig, SledStore};
-use crate::store::{Chain, Change, Store, StoreError};
+use crate::store::sled::{DEFAULT_CACHE_BYTES, OpenError, SledConfig, SledStore};
+use crate::store::{Chain, Change, Store, StoreError, TrailsReport};
 
 /// Largest message that is read from a caller, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -53,13 +55,7 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How long to wait after an accept failed: the process may be out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long the outcome of a request is remembered under its request id.
-const REMEMBER: Duration = Duration::from_secs(24 * 3_600);
-/// How often outcomes that are too old are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
-/// How often the times of last use are written.
-const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
-/// How long they may take at the end.
+/// How long the times of last use may take to be written at the end.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// Why the service did not start, or ended.
@@ -101,6 +97,17 @@ pub enum Error {
     /// The store opened but does not answer.
     #[error("the store does not work: {0}")]
     Store(#[from] StoreError),
+    /// A store is to be looked at and was never served.
+    #[error("the store in {} is empty", path.display())]
+    Empty {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// A store is to be looked at while somebody serves it.
+    #[error(
+        "{0}: stop the server that uses it first, or look at a copy of the folder that was made while it was stopped"
+    )]
+    InUse(OpenError),
     /// A listener cannot be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -126,7 +133,7 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Keys(_) | Self::WrongKeyFile { .. } | Self::WrongKey { .. } | Self::Identity(_) => 4,
-            Self::Open(_) | Self::Store(_) => 5,
+            Self::Open(_) | Self::Store(_) | Self::Empty { .. } | Self::InUse(_) => 5,
             Self::Listen { .. } => 6,
             Self::Outbound(_) | Self::Serve(_) | Self::Reflection(_) => 1,
         }
@@ -163,6 +170,8 @@ pub struct Limits {
     pub stream_total: Duration,
     /// How long calls may go on after the signal to stop.
     pub drain: Duration,
+    /// How long things are kept.
+    pub keep: Retention,
 }
 
 /// Where calls come in.
@@ -213,6 +222,7 @@ pub async fn run(config: ServeConfig, shutdown: impl Future<Output = ()>) -> Res
         max_calls: config.max_concurrent_calls,
         stream_total: config.stream_timeout,
         drain: config.drain_timeout,
+        keep: Retention { events: config.audit_retention, requests: config.request_retention },
     };
     let parts = Parts {
         store: Arc::new(store),
@@ -225,6 +235,26 @@ pub async fn run(config: ServeConfig, shutdown: impl Future<Output = ()>) -> Res
         limits,
     };
     App::build(parts).await?.serve(listeners, shutdown).await
+}
+
+/// Looks at the audit trails of a store that no service has open. No row of it is changed.
+///
+/// # Errors
+///
+/// See [`Error`]. A trail that is not what was written is no error but part of the report.
+pub async fn check_trails(data_dir: &Path, key_file: &Path) -> Result<TrailsReport, Error> {
+    let keys = KeyRing::load(key_file)?;
+    let path = data_dir.join("store");
+    let config = SledConfig { path: path.clone(), cache_bytes: DEFAULT_CACHE_BYTES };
+    let store = SledStore::open_to_check(&config).map_err(|error| match error {
+        OpenError::Locked { .. } => Error::InUse(error),
+        error => Error::Open(error),
+    })?;
+    let sealed = store.identity().await?.ok_or_else(|| Error::Empty { path: path.clone() })?;
+    store.chain_with(chain(&open_identity(&sealed, &keys, &path)?));
+    let report = store.check_trails().await?;
+    store.close().await;
+    Ok(report)
 }
 
 impl App {
@@ -283,7 +313,8 @@ impl App {
             }
         }
         let mut housekeeping = JoinSet::new();
-        housekeeping.spawn(keep_house(Arc::clone(&self.core)));
+        let (core, keep) = (Arc::clone(&self.core), self.limits.keep);
+        housekeeping.spawn(async move { core.keep_house(keep).await });
         housekeeping.spawn(work::run(Arc::clone(&self.core)));
         tracing::info!("ready");
 
@@ -308,7 +339,7 @@ impl App {
         }
         housekeeping.shutdown().await;
         // A disk that hangs must not hold up the end for something that is only nice to know.
-        let _ = tokio::time::timeout(LAST_WRITES, write_uses(&self.core)).await;
+        let _ = tokio::time::timeout(LAST_WRITES, self.core.write_uses_or_warn()).await;
         self.core.store.close().await;
         tracing::info!("stopped");
         outcome
@@ -369,7 +400,11 @@ async fn identity(store: &dyn Store, keys: &KeyRing, path: &Path) -> Result<Serv
     let Some(sealed) = store.identity().await? else {
         return Err(Error::Identity(SealError::Unreadable));
     };
-    ServiceSecret::open(keys, &sealed).map_err(|error| match error {
+    open_identity(&sealed, keys, path)
+}
+
+fn open_identity(sealed: &Sealed, keys: &KeyRing, path: &Path) -> Result<ServiceSecret, Error> {
+    ServiceSecret::open(keys, sealed).map_err(|error| match error {
         SealError::KeyUnavailable { key_id } => Error::WrongKeyFile {
             path: path.to_owned(),
             found: key_id,
@@ -377,7 +412,7 @@ async fn identity(store: &dyn Store, keys: &KeyRing, path: &Path) -> Result<Serv
         },
         SealError::Unreadable => Error::WrongKey {
             path: path.to_owned(),
-            key: KeyRing::key_id_of(&sealed).unwrap_or("unknown").to_owned(),
+            key: KeyRing::key_id_of(sealed).unwrap_or("unknown").to_owned(),
         },
         other => Error::Identity(other),
     })
@@ -387,30 +422,6 @@ async fn identity(store: &dyn Store, keys: &KeyRing, path: &Path) -> Result<Serv
 fn chain(secret: &ServiceSecret) -> Chain {
     let key = secret.audit_key();
     Chain::new(move |content| key.hash(content))
-}
-
-/// What has to be done now and then, for as long as the service runs.
-async fn keep_house(core: Arc<Core>) {
-    let mut forget = tokio::time::interval(FORGET_EVERY);
-    let mut write = tokio::time::interval(WRITE_USES_EVERY);
-    loop {
-        tokio::select! {
-            _ = forget.tick() => {
-                match core.store.forget_requests(core.clock.now().saturating_sub(REMEMBER)).await {
-                    Ok(0) => {}
-                    Ok(count) => tracing::debug!(count, "forgot old requests"),
-                    Err(error) => tracing::warn!(%error, "old requests could not be forgotten"),
-                }
-            }
-            _ = write.tick() => write_uses(&core).await,
-        }
-    }
-}
-
-async fn write_uses(core: &Core) {
-    if let Err(error) = core.write_uses().await {
-        tracing::warn!(%error, "the times of last use could not be written");
-    }
 }
 
 fn joined(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> Result<(), Error> {

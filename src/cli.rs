@@ -28,6 +28,9 @@ pub(crate) enum Command {
     /// Ask a running server whether it is ready: exit code 0 if it is, 1 if not
     #[command(after_help = HEALTHCHECK_EXAMPLES)]
     Healthcheck(Healthcheck),
+    /// Look at the audit trail
+    #[command(subcommand)]
+    Audit(Audit),
     /// Look at the configuration that `serve` would run with
     #[command(subcommand)]
     Config(Config),
@@ -42,6 +45,22 @@ pub(crate) enum Keys {
     #[command(after_help = "Example:\n  gitmoor keys init --key-file /etc/gitmoor/gitmoor.key")]
     Init {
         /// The file to make. Keep a copy apart from the data: without the key the stored tokens are lost
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+    },
+}
+
+/// What can be asked about the audit trail.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Check that every audit event is what was written, in its place: exit code 0 if so, 7 if not
+    #[command(after_help = AUDIT_VERIFY_NOTES)]
+    Verify {
+        /// The folder of the embedded store, of a server that is stopped
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+
+        /// The key file of the server
         #[arg(long, value_name = "FILE")]
         key_file: PathBuf,
     },
@@ -94,6 +113,8 @@ pub(crate) enum Exit {
     Key = 4,
     /// The store.
     Store = 5,
+    /// `audit verify`: an audit trail is not what was written.
+    Tampered = 7,
 }
 
 impl From<Exit> for ExitCode {
@@ -111,6 +132,7 @@ Exit codes:
   4  the key file is missing, unsafe, damaged, or not the one of this store
   5  the store is in use by another process, damaged, or the disk refuses
   6  cannot listen at an address
+  7  audit verify: an audit trail is not what was written
 
 Tokens and keys are never given on the command line: keys are in the key file, tokens come in with calls.";
 
@@ -122,6 +144,14 @@ Examples:
   gitmoor serve --dev --egress-allow http://127.0.0.1:9001
 
 A flag wins over its variable, which wins over the file. See deploy/config.example.toml.";
+
+const AUDIT_VERIFY_NOTES: &str = "\
+Names for each tenant the first event that was edited, moved, put in or taken away, at the end of the trail too.
+Events that the retention let go are not missed. What it cannot notice: that the whole store was replaced by an older
+copy of itself, or a tenant's whole trail by its own rows of before; compare the numbers with those of the last time.
+
+Example:
+  gitmoor audit verify --data-dir /var/lib/gitmoor --key-file /etc/gitmoor/gitmoor.key";
 
 const HEALTHCHECK_EXAMPLES: &str = "\
 Examples:

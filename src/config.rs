@@ -28,6 +28,9 @@ const DEV_DATA_DIR: &str = "gitmoor-dev";
 /// The name of the key file that `--dev` makes in the data folder when no other is given.
 const DEV_KEY_FILE: &str = "dev.key";
 
+/// A day, in seconds.
+const DAY: u64 = 86_400;
+
 /// What starts the name of every variable that is read, except `RUST_LOG`.
 const PREFIX: &str = "GITMOOR_";
 
@@ -42,6 +45,8 @@ pub const KEYS: &[&str] = &[
     "log_level",
     "drain_timeout",
     "stream_timeout",
+    "audit_retention",
+    "request_retention",
     "max_concurrent_calls",
     "store_cache_bytes",
 ];
@@ -100,6 +105,15 @@ pub struct Flags {
     /// How long one stream may last altogether [env: GITMOOR_STREAM_TIMEOUT] [default: 1h]
     #[arg(long, value_name = "SPAN")]
     pub stream_timeout: Option<String>,
+
+    /// How long audit events are kept [env: GITMOOR_AUDIT_RETENTION] [default: 400d]
+    #[arg(long, value_name = "SPAN")]
+    pub audit_retention: Option<String>,
+
+    /// How long the outcome of a request is remembered under its request_id [env: GITMOOR_REQUEST_RETENTION]
+    /// [default: 24h]
+    #[arg(long, value_name = "SPAN")]
+    pub request_retention: Option<String>,
 
     /// How many calls are worked on at once; more are refused at once [env: GITMOOR_MAX_CONCURRENT_CALLS]
     /// [default: 1024]
@@ -167,6 +181,10 @@ pub struct ServeConfig {
     pub drain_timeout: Duration,
     /// How long one stream may last altogether.
     pub stream_timeout: Duration,
+    /// How long audit events are kept.
+    pub audit_retention: Duration,
+    /// How long the outcome of a request is remembered under its request id.
+    pub request_retention: Duration,
     /// How many calls are worked on at once.
     pub max_concurrent_calls: usize,
     /// How much memory the store may use as a cache.
@@ -305,12 +323,18 @@ impl Resolver<'_> {
         let log_directives = self.log_directives(log_level);
         let drain_timeout = self.one("drain_timeout", flags.drain_timeout.as_ref(), Span::seconds(15));
         let stream_timeout = self.one("stream_timeout", flags.stream_timeout.as_ref(), Span::seconds(3_600));
+        let audit = self.one("audit_retention", flags.audit_retention.as_ref(), Span::seconds(400 * DAY));
+        let requests = self.one("request_retention", flags.request_retention.as_ref(), Span::seconds(DAY));
         let max_calls = self.one("max_concurrent_calls", flags.max_concurrent_calls.as_ref(), Count(1_024));
         let cache = self.one("store_cache_bytes", flags.store_cache_bytes.as_ref(), Bytes(32 << 20));
 
         self.check_range("drain_timeout", drain_timeout.0 <= Duration::from_secs(3_600), "at most 1h");
-        let minute_to_day = Duration::from_secs(60)..=Duration::from_secs(86_400);
+        let minute_to_day = Duration::from_secs(60)..=Duration::from_secs(DAY);
+        let day_to_century = Duration::from_secs(DAY)..=Duration::from_secs(36_500 * DAY);
+        let hour_to_year = Duration::from_secs(3_600)..=Duration::from_secs(365 * DAY);
         self.check_range("stream_timeout", minute_to_day.contains(&stream_timeout.0), "between 1m and 24h");
+        self.check_range("audit_retention", day_to_century.contains(&audit.0), "between 1d and 36500d");
+        self.check_range("request_retention", hour_to_year.contains(&requests.0), "between 60m and 365d");
         self.check_range(
             "max_concurrent_calls",
             (1..=1_000_000).contains(&max_calls.0),
@@ -333,6 +357,8 @@ impl Resolver<'_> {
             log_directives,
             drain_timeout: drain_timeout.0,
             stream_timeout: stream_timeout.0,
+            audit_retention: audit.0,
+            request_retention: requests.0,
             max_concurrent_calls: max_calls.0,
             store_cache_bytes: cache.0,
         })

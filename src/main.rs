@@ -13,6 +13,7 @@ use gitmoor::clock::{Clock as _, SystemClock};
 use gitmoor::config::value::Setting as _;
 use gitmoor::config::{Environment, Flags, ListenAddress, Loaded, ServeConfig};
 use gitmoor::seal::{KeyFile, KeyFileError};
+use gitmoor::store::{TrailReport, TrailsReport};
 use gitmoor::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
@@ -22,7 +23,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 mod cli;
 
-use cli::{Cli, Command, Config, Exit, Healthcheck, Keys};
+use cli::{Audit, Cli, Command, Config, Exit, Healthcheck, Keys};
 
 /// How long threads may take to end after the drain is over.
 const AFTER_DRAIN: Duration = Duration::from_secs(1);
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve(&flags, &environment, hardened),
         Command::Keys(Keys::Init { key_file }) => keys_init(&key_file).into(),
         Command::Healthcheck(healthcheck) => check_health(&healthcheck, &environment).into(),
+        Command::Audit(Audit::Verify { data_dir, key_file }) => audit_verify(&data_dir, &key_file),
         Command::Config(Config::Print(flags)) => match load(&flags, &environment) {
             Ok(loaded) => print(&loaded).into(),
             Err(exit) => exit.into(),
@@ -191,6 +193,46 @@ fn keys_init(path: &Path) -> Exit {
             path.display()
         )),
         Err(error) => complain(&error, Exit::Key),
+    }
+}
+
+/// Checks the audit trails of a stopped server and prints a line for each tenant.
+fn audit_verify(data_dir: &Path, key_file: &Path) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, Exit::Failed).into(),
+    };
+    let report = match runtime.block_on(app::check_trails(data_dir, key_file)) {
+        Ok(report) => report,
+        Err(error) => {
+            tell(&chain(&error));
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    let TrailsReport { tenants, problem } = report;
+    let mut tampered = problem.is_some();
+    let mut text = String::new();
+    for TrailReport { tenant, events, first, unchained, problem } in tenants {
+        let line = match problem {
+            Some(problem) => {
+                tampered = true;
+                format!("tenant {tenant}: {problem} ({events} events before it are as they were written)")
+            }
+            None => format!("tenant {tenant}: {events} events, chain intact"),
+        };
+        text.push_str(&line);
+        if first > 1 {
+            text.push_str(&format!(", from event {first} on, older ones were let go"));
+        }
+        if unchained > 0 {
+            text.push_str(&format!(", {unchained} of them older than the chain and proven by nothing"));
+        }
+        text.push('\n');
+    }
+    text.extend(problem.map(|problem| format!("all tenants: {problem}\n")));
+    match print(&text) {
+        Exit::Ok if tampered => Exit::Tampered.into(),
+        exit => exit.into(),
     }
 }
 

@@ -47,6 +47,8 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
         "log_format = \"text\" # GITMOOR_LOG_FORMAT\n",
         &format!("store_cache_bytes = \"2MiB\" # {}, line 3\n", file.path().display()),
         "max_concurrent_calls = 1024 # default\n",
+        "audit_retention = \"400d\" # default\n",
+        "request_retention = \"1d\" # default\n",
         "data_dir = \"gitmoor-dev\" # --dev\n",
     ] {
         assert!(printed.contains(line), "{line:?} in {printed}");
@@ -153,12 +155,14 @@ fn numbers_outside_their_range_are_refused() {
         dev: true,
         drain_timeout: Some("2h".into()),
         stream_timeout: Some("1s".into()),
+        audit_retention: Some("23h".into()),
+        request_retention: Some("59m".into()),
         max_concurrent_calls: Some("0".into()),
         store_cache_bytes: Some("1KiB".into()),
         ..Flags::default()
     };
     let problems = problems(&flags, &[]);
-    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert_eq!(problems.len(), 6, "{problems:?}");
     assert_eq!(problems[0], "drain_timeout (--drain-timeout): it must be at most 1h");
 }
 

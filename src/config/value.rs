@@ -195,12 +195,13 @@ impl Setting for Level {
     }
 }
 
-/// A span of time, as in `15s`, `500ms`, `2m`, `1h`.
+/// A span of time, as in `15s`, `500ms`, `2m`, `1h`, `400d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span(pub(super) Duration);
 
 impl Span {
-    const UNITS: [(&'static str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    const UNITS: [(&'static str, u64); 5] =
+        [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
     pub(super) const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -208,7 +209,7 @@ impl Span {
 }
 
 impl Setting for Span {
-    const EXPECTED: &'static str = "a whole number with a unit (ms, s, m or h), such as 15s";
+    const EXPECTED: &'static str = "a whole number with a unit (ms, s, m, h or d), such as 15s";
 
     fn parse(text: &str) -> Option<Self> {
         let (number, unit) = number_and_unit(text)?;
@@ -308,6 +309,7 @@ mod tests {
     fn spans_and_sizes_have_units() {
         assert_eq!(Span::parse("15s"), Some(Span::seconds(15)));
         assert_eq!(Span::parse("2m"), Some(Span::seconds(120)));
+        assert_eq!(Span::parse("400d"), Some(Span::seconds(400 * 86_400)));
         for bad in
             ["", "s", "15", "-1s", "1.5s", "15 s", "15S", "99999999999999999999s", "18446744073709551615h"]
         {

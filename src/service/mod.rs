@@ -5,6 +5,7 @@ pub mod connections;
 pub mod draft;
 pub mod error;
 pub mod filter;
+pub mod housekeeping;
 pub mod links;
 pub mod once;
 pub mod page_token;

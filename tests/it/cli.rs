@@ -56,7 +56,9 @@ fn help_names_every_command_flag_and_exit_code() {
     let folder = folder();
     let help = gitmoor(folder.path(), &["--help"], &[]);
     assert_eq!(code(&help), OK);
-    for word in ["serve", "keys", "healthcheck", "config", "version", "Exit codes:", "6  cannot listen"] {
+    for word in
+        ["serve", "keys", "healthcheck", "audit", "config", "version", "Exit codes:", "6  cannot listen"]
+    {
         assert!(stdout(&help).contains(word), "{word}");
     }
     let help = stdout(&gitmoor(folder.path(), &["serve", "--help"], &[]));

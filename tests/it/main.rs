@@ -9,6 +9,7 @@
 mod support;
 
 mod api;
+mod audit;
 mod azure_devops;
 mod bitbucket_cloud;
 mod bitbucket_data_center;

@@ -16,9 +16,9 @@ use self::fixture::{
 };
 
 mod crash;
-mod damage;
-mod fixture;
-mod trail;
+pub(crate) mod damage;
+pub(crate) mod fixture;
+pub(crate) mod trail;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_keeps_the_promises() {

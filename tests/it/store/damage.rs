@@ -117,7 +117,7 @@ async fn a_log_that_is_gone_is_refused_and_not_made_anew() {
 }
 
 /// The files as sled sees them. The threads of a store that was dropped let go of them a moment later.
-pub(super) fn raw_sled(path: &Path) -> sled::Db {
+pub(crate) fn raw_sled(path: &Path) -> sled::Db {
     for _ in 0..500 {
         match sled::open(path) {
             Ok(raw) => return raw,

@@ -190,9 +190,9 @@ async fn more_events_than_one_round_are_forgotten_and_survive_a_restart_so() {
 
 /// An event and its hash as they stand in a row.
 #[derive(Clone, PartialEq, Eq, Message)]
-struct Chained {
+pub(crate) struct Chained {
     #[prost(bytes = "vec", tag = "101")]
-    event: Vec<u8>,
+    pub(crate) event: Vec<u8>,
     #[prost(bytes = "vec", tag = "102")]
     hash: Vec<u8>,
 }
@@ -227,35 +227,35 @@ const HEAD: &[u8] = b"aacme";
 const TENANT: &[u8] = b"sacme";
 
 /// Rows as somebody sees them who has the files and not the key.
-struct Raw(sled::Db);
+pub(crate) struct Raw(pub(crate) sled::Db);
 
 impl Raw {
-    fn key(sequence: u64) -> Vec<u8> {
+    pub(crate) fn key(sequence: u64) -> Vec<u8> {
         [b"eacme\0".as_slice(), &sequence.to_be_bytes()].concat()
     }
 
-    fn read<M: Message + Default>(&self, key: &[u8]) -> M {
+    pub(crate) fn read<M: Message + Default>(&self, key: &[u8]) -> M {
         let bytes = self.0.get(key).expect("readable").expect("a row");
         M::decode(&bytes[1..bytes.len() - 4]).expect("a message")
     }
 
     /// Writes a row whose checksum is right.
-    fn write(&self, key: &[u8], message: &impl Message) {
+    pub(crate) fn write(&self, key: &[u8], message: &impl Message) {
         self.write_as(2, key, &message.encode_to_vec());
     }
 
-    fn write_as(&self, version: u8, key: &[u8], message: &[u8]) {
+    pub(crate) fn write_as(&self, version: u8, key: &[u8], message: &[u8]) {
         let mut row = [&[version], message].concat();
         let checksum = crc32fast::hash(&[key, &row].concat());
         row.extend_from_slice(&checksum.to_le_bytes());
         self.0.insert(key, row).expect("written");
     }
 
-    fn event(&self, sequence: u64) -> Chained {
+    pub(crate) fn event(&self, sequence: u64) -> Chained {
         self.read(&Self::key(sequence))
     }
 
-    fn remove(&self, sequence: u64) {
+    pub(crate) fn remove(&self, sequence: u64) {
         self.0.remove(Self::key(sequence)).expect("removed").expect("it was there");
     }
 

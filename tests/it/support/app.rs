@@ -15,6 +15,7 @@ use gitmoor::proto::v1::connection_service_client::ConnectionServiceClient;
 use gitmoor::proto::v1::repository_service_client::RepositoryServiceClient;
 use gitmoor::provider::Providers;
 use gitmoor::seal::{KeyFile, KeyRing};
+use gitmoor::service::housekeeping::Retention;
 use gitmoor::store::Store;
 use gitmoor::store::memory::MemoryStore;
 use prost::Message as _;
@@ -53,6 +54,7 @@ pub(crate) struct TestApp {
     store: Arc<dyn Store>,
     keys: KeyRing,
     max_calls: usize,
+    keep: Retention,
     clock: Arc<TestClock>,
 }
 
@@ -67,6 +69,10 @@ impl TestApp {
             store: Arc::new(MemoryStore::new()),
             keys: KeyRing::load(&path).expect("a key ring"),
             max_calls: 1_024,
+            keep: Retention {
+                events: Duration::from_secs(400 * 86_400),
+                requests: Duration::from_secs(86_400),
+            },
             clock: TestClock::now(),
         }
     }
@@ -116,6 +122,7 @@ impl TestApp {
                 max_calls: self.max_calls,
                 stream_total: Duration::from_secs(600),
                 drain: Duration::from_secs(2),
+                keep: self.keep,
             },
         })
         .await
