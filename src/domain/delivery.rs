@@ -133,7 +133,8 @@ pub struct RefChange {
     pub git_ref: String,
     /// The commit before; empty where there was none or the provider does not tell.
     pub before: String,
-    /// The commit now; empty where the ref is gone.
+    /// The commit now; empty where the ref is gone, or where the provider tells of a new one without its commit: the
+    /// action is `create` then.
     pub after: String,
 }
 

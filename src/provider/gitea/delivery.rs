@@ -37,7 +37,7 @@ pub(super) fn read(headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, D
     let delivery_id = header(["x-gitea-delivery", "x-forgejo-delivery", "x-gogs-delivery"]);
     let mut told = Delivery {
         event: WebhookEvent::Other,
-        action: name(body.action.as_deref()),
+        action: String::new(),
         repository_id: body.repository.as_ref().map_or_else(String::new, |row| row.id.0.to_string()),
         full_name: name(body.repository.as_ref().and_then(|row| row.full_name.as_deref())),
         changes: Vec::new(),
@@ -48,11 +48,7 @@ pub(super) fn read(headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, D
     };
     match kind {
         "push" => told.changes.extend(body.pushed()),
-        "create" | "delete" => {
-            told.changes.extend(body.made_or_deleted());
-            // Only the event says which it was.
-            kind.clone_into(&mut told.action);
-        }
+        "create" | "delete" => told.changes.extend(body.made_or_deleted()),
         "pull_request" => {
             if let Some((pull_request, moment)) = body.pull_request.and_then(PullRequestRow::told) {
                 told.pull_request = Some(pull_request);
@@ -61,11 +57,18 @@ pub(super) fn read(headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, D
         }
         _ => {}
     }
+    if !told.changes.is_empty() {
+        told.event = event_of(&told.changes);
+        // Without a commit it would look like a ref that is gone.
+        if kind == "create" && told.changes.iter().any(|change| change.after.is_empty()) {
+            kind.clone_into(&mut told.action);
+        }
+        return Ok(told);
+    }
     if told.pull_request.is_some() {
         told.event = WebhookEvent::PullRequest;
-    } else if !told.changes.is_empty() {
-        told.event = event_of(&told.changes);
     }
+    told.action = name(body.action.as_deref().or(Some(kind)));
     Ok(told)
 }
 
@@ -205,14 +208,21 @@ mod tests {
         let pushed = format!(r#"{{"ref":"refs/tags/v1","before":"{zeros}","after":"{COMMIT}"}}"#);
         let pushed = told("push", &pushed);
         let created = told("create", &format!(r#"{{"ref":"v1","ref_type":"tag","sha":"{COMMIT}"}}"#));
-        assert_eq!((pushed.event, &pushed.changes), (created.event, &created.changes));
+        let all = |told: &Delivery| (told.event, told.action.clone(), told.changes.clone());
+        assert_eq!(all(&pushed), all(&created));
         let gone =
             told("push", &format!(r#"{{"ref":"refs/tags/v1","before":"{COMMIT}","after":"{zeros}"}}"#));
         let deleted = told("delete", r#"{"ref":"v1","ref_type":"tag"}"#);
-        let key =
-            |told: &Delivery| (told.event, told.changes[0].git_ref.clone(), told.changes[0].after.clone());
-        assert_eq!(key(&gone), key(&deleted));
-        assert_ne!(key(&gone), key(&created));
+        // Only one of the two tells what was there before.
+        let now = |told: &Delivery| {
+            let change = &told.changes[0];
+            (told.event, told.action.clone(), change.git_ref.clone(), change.after.clone())
+        };
+        assert_eq!(now(&gone), now(&deleted));
+        assert_ne!(now(&gone), now(&created));
+        // Made by a version that told no commit of a new branch: it is not gone.
+        let old = told("create", r#"{"ref":"v1","ref_type":"tag"}"#);
+        assert_ne!(now(&gone), now(&old));
     }
 
     #[test]

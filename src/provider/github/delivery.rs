@@ -25,7 +25,7 @@ pub(super) fn read(headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, D
     let kind = headers.get("x-github-event").unwrap_or("");
     let mut told = Delivery {
         event: WebhookEvent::Other,
-        action: name(body.action.as_deref()),
+        action: String::new(),
         repository_id: body.repository.as_ref().map_or_else(String::new, |row| row.id.0.to_string()),
         full_name: name(body.repository.as_ref().and_then(|row| row.full_name.as_deref())),
         changes: Vec::new(),
@@ -36,11 +36,7 @@ pub(super) fn read(headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, D
     };
     match kind {
         "push" => told.changes.extend(body.pushed()),
-        "create" | "delete" => {
-            told.changes.extend(body.made_or_deleted());
-            // Only the event says which it was.
-            kind.clone_into(&mut told.action);
-        }
+        "create" | "delete" => told.changes.extend(body.made_or_deleted()),
         "pull_request" => {
             if let Some((pull_request, moment)) = body.pull_request.and_then(PullRequestRow::told) {
                 told.pull_request = Some(pull_request);
@@ -49,11 +45,18 @@ pub(super) fn read(headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, D
         }
         _ => {}
     }
+    if !told.changes.is_empty() {
+        told.event = event_of(&told.changes);
+        // Without a commit it would look like a ref that is gone.
+        if kind == "create" && told.changes.iter().any(|change| change.after.is_empty()) {
+            kind.clone_into(&mut told.action);
+        }
+        return Ok(told);
+    }
     if told.pull_request.is_some() {
         told.event = WebhookEvent::PullRequest;
-    } else if !told.changes.is_empty() {
-        told.event = event_of(&told.changes);
     }
+    told.action = name(body.action.as_deref().or(Some(kind)));
     Ok(told)
 }
 

@@ -295,6 +295,8 @@ fn dedupe_key(link: &Link, delivery: &Delivery, body: &[u8]) -> String {
                 .map(|change| format!("{} {}", change.git_ref, change.after))
                 .collect();
             changes.sort();
+            // Of a ref that is made without a commit being told, only this says that it is not gone.
+            parts.push(delivery.action.clone());
             parts.extend(changes);
         }
         (WebhookEvent::PullRequest, Some(request)) => {

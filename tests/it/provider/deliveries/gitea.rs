@@ -131,20 +131,16 @@ pub(super) fn samples() -> Vec<Sample> {
             RECORDED.told(Push, "", vec![change("refs/heads/main", FIRST, MERGED)])
         ),
         recorded!("server_create_tag_1", "a new tag", RECORDED.told(Tag, "", vec![change(tag, "", MERGED)])),
-        recorded!(
-            "server_delete_tag_1",
-            "a deleted tag",
-            RECORDED.told(Tag, "delete", vec![change(tag, "", "")])
-        ),
+        recorded!("server_delete_tag_1", "a deleted tag", RECORDED.told(Tag, "", vec![change(tag, "", "")])),
         recorded!(
             "server_create_branch_0",
             "a new branch",
-            RECORDED.told(Push, "create", vec![change(branch, "", FIRST)])
+            RECORDED.told(Push, "", vec![change(branch, "", FIRST)])
         ),
         recorded!(
             "server_delete_branch_0",
             "a deleted branch",
-            RECORDED.told(Push, "delete", vec![change(branch, "", "")])
+            RECORDED.told(Push, "", vec![change(branch, "", "")])
         ),
         recorded!(
             "server_open_pr_0",
@@ -191,7 +187,7 @@ fn older_samples() -> Vec<Sample> {
             "a tag, told as created",
             "create",
             body!("go-scm/webhooks/tag_create"),
-            GOGITS.told(Tag, "create", vec![change("refs/tags/v1.0.0", "", tag)]),
+            GOGITS.told(Tag, "", vec![change("refs/tags/v1.0.0", "", tag)]),
         ),
         // Told without a commit, at that time.
         older(

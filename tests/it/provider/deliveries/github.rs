@@ -105,7 +105,7 @@ pub(super) fn samples() -> Vec<Sample> {
             "a tag, told as deleted",
             "delete",
             body!("go-scm/webhooks/tag_delete"),
-            told(Tag, "delete", vec![change(tag, "", "")]),
+            told(Tag, "", vec![change(tag, "", "")]),
         ),
         sample(
             "a branch, told as created",
@@ -117,7 +117,7 @@ pub(super) fn samples() -> Vec<Sample> {
             "a branch, told as deleted",
             "delete",
             body!("go-scm/webhooks/branch_delete"),
-            told(Push, "delete", vec![change(branch, "", "")]),
+            told(Push, "", vec![change(branch, "", "")]),
         ),
         sample(
             "an opened pull request",
@@ -137,7 +137,7 @@ pub(super) fn samples() -> Vec<Sample> {
             &merged,
             told_of("closed", "2018-06-25T19:12:58Z", of(PullRequestState::Merged)),
         ),
-        sample("a ping", "ping", ping, told(Other, "", Vec::new())),
+        sample("a ping", "ping", ping, told(Other, "ping", Vec::new())),
     ];
     samples.push(signed_by_github());
     samples
