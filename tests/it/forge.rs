@@ -52,17 +52,37 @@ async fn ask(forge: &Forge, method: &str, target: &str, headers: &[(&str, &str)]
     exchange(stream, method, target, headers).await
 }
 
+/// A request with a body.
+async fn tell(forge: &Forge, method: &str, target: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    let stream = TcpStream::connect(forge.address()).await.expect("the forge listens");
+    exchange_with(stream, method, target, headers, &body.to_string()).await
+}
+
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    exchange_with(stream, method, target, headers, "").await
+}
+
+async fn exchange_with<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
+    body: &str,
 ) -> Answer {
     let mut request = format!("{method} {target} HTTP/1.1\r\nhost: forge\r\nconnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
+    if !body.is_empty() {
+        request.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+    }
     request.push_str("\r\n");
+    request.push_str(body);
     stream.write_all(request.as_bytes()).await.expect("the request is sent");
     let mut bytes = Vec::new();
     // A broken connection is an answer too; 1 MB is enough to know it.

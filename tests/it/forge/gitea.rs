@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Answer, ask, documented, fixture, keys};
+use super::{Answer, ask, documented, fixture, keys, tell};
 use crate::support::forge::{Forge, ForgeConfig, GiteaConfig, gitea_tokens};
 
 async fn gitea(forge: &Forge, token: &str, path: &str) -> Answer {
@@ -98,6 +98,49 @@ async fn refuses_in_the_recorded_words() {
     assert_eq!(gitea(&forgejo, gitea_tokens::GOOD, "token").await.status, 404);
     let bad = ask(&forge, "GET", "/gitea/api/v1/user", &[("authorization", "Basic eDp5")]).await;
     assert_eq!(bad.json()["message"], documented("gitea", "bad-token")["body"]["message"]);
+}
+
+#[tokio::test]
+async fn webhooks_are_made_changed_and_refused_as_recorded() {
+    let forge = started(GiteaConfig { version: "1.26.0".to_owned(), ..GiteaConfig::default() }).await;
+    let ask_with = async |token: &str, name: &str, of: &str, below: &str| {
+        let request = fixture(&format!("gitea/exchanges/{name}.json"))["request"].clone();
+        let value = format!("token {token}");
+        let target = format!("/gitea/api/v1/repos/{of}/hooks{below}");
+        let method = request["method"].as_str().expect("a method");
+        tell(&forge, method, &target, &[("authorization", value.as_str())], &request["body"]).await
+    };
+    let without_order = |row: &Value| {
+        let mut row = row.clone();
+        let events = row["events"].as_array_mut().expect("events");
+        events.sort_by_key(Value::to_string);
+        for name in ["id", "created_at", "updated_at"] {
+            row[name].take();
+        }
+        row
+    };
+    let own = "acme/website";
+    for name in ["hook_create_201", "hook_create_again"] {
+        let made = ask_with(gitea_tokens::GOOD, name, own, "").await;
+        assert_eq!(made.status, 201, "{name}");
+        assert_eq!(without_order(&made.json()), without_order(&recorded(name)["body"]), "{name}");
+    }
+    let rows = gitea(&forge, gitea_tokens::GOOD, "repos/acme/website/hooks").await;
+    assert_eq!((rows.header("x-total-count"), rows.header("link")), (Some("2"), None));
+    let second = rows.json()[1]["id"].to_string();
+    let patched = ask_with(gitea_tokens::GOOD, "hook_patch_events", own, &format!("/{second}")).await;
+    assert_eq!(without_order(&patched.json()), without_order(&recorded("hook_patch_events")["body"]));
+    assert_eq!(forge.hooks("gitea").all()[1].1.secret.as_deref(), Some("s3cr3t"), "it is never another one");
+    for (token, name, of, below) in [
+        (gitea_tokens::GOOD, "hook_no_url_422", own, ""),
+        (gitea_tokens::GOOD, "hook_bad_type_422", own, ""),
+        (gitea_tokens::READ_ONLY, "hook_create_403_scope", own, ""),
+        (gitea_tokens::GOOD, "hook_create_403_not_admin", "inner/repo-00005", ""),
+        (gitea_tokens::GOOD, "hook_missing_404", own, "/99999"),
+        (gitea_tokens::GOOD, "hook_delete_again_404", own, "/99999"),
+    ] {
+        assert_recorded(name, &ask_with(token, name, of, below).await);
+    }
 }
 
 #[tokio::test]

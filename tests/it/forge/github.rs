@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Answer, ask, assert_documented, documented, fixture, keys};
+use super::{Answer, ask, assert_documented, documented, fixture, keys, tell};
 use crate::support::forge::{Forge, ForgeConfig, GithubConfig, github_tokens as known};
 
 async fn github(forge: &Forge, token: &str, path: &str) -> Answer {
@@ -46,6 +46,58 @@ async fn rows_have_every_recorded_member_and_no_undocumented_one() {
     }
     let organizations = github(&forge, known::GOOD, "user/orgs").await.json();
     assert!(keys(&fixture("github/go-scm/orgs.json")[0]).is_subset(&keys(&organizations[0])));
+}
+
+#[tokio::test]
+async fn webhooks_are_made_listed_and_refused_as_recorded() {
+    let forge = started(GithubConfig { hooks_per_event: 2, ..GithubConfig::default() }).await;
+    let authorization = format!("Bearer {}", known::GOOD);
+    let headers = [("authorization", authorization.as_str()), ("user-agent", "test")];
+    let hooks = "/github/api/v3/repos/acme/website/hooks";
+    let ask_with = async |method: &str, below: &str, body: &Value| {
+        tell(&forge, method, &format!("{hooks}{below}"), &headers, body).await
+    };
+    let exchange = fixture("github/exchanges/hook-create-201.json");
+    let made = ask_with("POST", "", &exchange["request"]["body"]).await;
+    assert_eq!(made.status, 201);
+    for name in ["location", "x-oauth-scopes", "x-accepted-oauth-scopes"] {
+        assert!(made.header(name).is_some(), "{name}");
+    }
+    let (row, recorded) = (made.json(), &exchange["response"]["body"]);
+    assert_eq!(keys(&row), keys(recorded));
+    for name in ["type", "name", "active", "events", "config", "last_response"] {
+        assert_eq!(row[name], recorded[name], "{name}");
+    }
+    let description = fixture("github/openapi/api.github.com.trimmed.json");
+    let described = keys(&description["components"]["schemas"]["hook"]["properties"]);
+    assert!(keys(&row).is_subset(&described));
+
+    let twin = ask_with("POST", "", &exchange["request"]["body"]).await;
+    assert_eq!(twin.json()["errors"], documented("github", "hook-already-exists")["body"]["errors"]);
+    let other = json!({"events": ["push"], "config": {"url": "https://other.example", "secret": "in clear"}});
+    let other = ask_with("POST", "", &other).await;
+    assert_eq!((other.status, &other.json()["config"]["secret"]), (201, &json!("********")));
+    let third = ask_with("POST", "", &json!({"config": {"url": "https://third.example"}})).await;
+    let limit = &documented("github", "hook-limit")["body"]["errors"][0]["message"];
+    let limit = limit.as_str().expect("a text").replace("20", "2");
+    assert_eq!((third.status, &third.json()["errors"][0]["message"]), (422, &json!(limit)));
+
+    // A configuration is replaced as a whole: the secret that is not sent is gone.
+    let id = other.json()["id"].to_string();
+    let same = ask_with("PATCH", &format!("/{id}"), &json!({"active": false})).await.json();
+    assert_eq!((&same["active"], &same["config"]["secret"]), (&json!(false), &json!("********")));
+    let config = json!({"config": {"url": "https://other.example"}});
+    let bare = ask_with("PATCH", &format!("/{id}"), &config).await.json();
+    assert_eq!(
+        bare["config"],
+        json!({"url": "https://other.example", "content_type": "form", "insecure_ssl": "0"})
+    );
+    assert_eq!(ask(&forge, "DELETE", &format!("{hooks}/{id}"), &headers).await.status, 204);
+    let gone = fixture("github/exchanges/hook-get-404-after-delete.json");
+    let again = ask(&forge, "GET", &format!("{hooks}/{id}"), &headers).await;
+    assert_eq!((again.status, &again.json()["message"]), (404, &gone["response"]["body"]["message"]));
+    let local = ask_with("POST", "", &json!({"config": {"url": "http://localhost:1/x"}})).await;
+    assert_eq!(local.status, 422);
 }
 
 #[tokio::test]
