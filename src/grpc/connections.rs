@@ -10,10 +10,11 @@ use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::connection_service_server::ConnectionService;
 use crate::service::checked;
-use crate::service::connections::{Connections, Create, ListConnections, Replace, UNNAMED, Update, Verified};
+use crate::service::connections::{Connections, Create, Replace, ShownConnection, UNNAMED, Update, Verified};
 use crate::service::draft::Violations;
 use crate::service::error::Error;
 use crate::service::filter::{Filter, OrderBy};
+use crate::service::listing::Query;
 use crate::service::once::Done;
 use crate::service::page_token::Binding;
 
@@ -57,15 +58,15 @@ impl ConnectionHandlers {
         let (_, mut message) = open(request)?;
         let mut violations = Violations::default();
         let tenant = names::tenant("parent", &message.parent, &mut violations);
-        let filter = violations.take("filter", Filter::parse(&message.filter));
-        let order = violations.take("order_by", OrderBy::parse(&message.order_by));
+        let (filter, order_by) = (message.filter.as_str(), message.order_by.as_str());
+        let filter = violations.take("filter", Filter::parse::<Connection>(filter));
+        let order = violations.take("order_by", OrderBy::parse::<Connection>(order_by));
         let page_size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
         let page_token = std::mem::take(&mut message.page_token);
         violations.finish()?;
         let (tenant, filter, order) = (checked(tenant)?, checked(filter)?, checked(order)?);
         let binding = Binding(content("ListConnections", &message));
-        let list = ListConnections { tenant, filter, order, page_size, page_token, binding };
-        let page = self.0.list(list).await?;
+        let page = self.0.list(&tenant, Query { filter, order, page_size, page_token, binding }).await?;
         Ok(v1::ListConnectionsResponse {
             connections: page.connections.into_iter().map(convert::connection).collect(),
             next_page_token: page.next_page_token,
@@ -278,6 +279,6 @@ fn replaced(verified: &Verified) -> v1::ReplaceCredentialResponse {
     }
 }
 
-fn encode_connection(connection: &Connection) -> Vec<u8> {
+fn encode_connection(connection: &ShownConnection) -> Vec<u8> {
     convert::connection(connection.clone()).encode_to_vec()
 }

@@ -7,7 +7,7 @@ mod webhooks;
 
 pub(super) use decode::{credential_draft, draft, edit, min_permission, page_size, ref_type};
 pub(super) use encode::{
-    connection, git_ref, namespace, provider, report, repository, time, warning, webhook_event,
+    connection, found, git_ref, namespace, provider, report, time, warning, webhook_event,
 };
-pub(super) use links::{link, link_draft};
+pub(super) use links::{link, link_draft, link_edit};
 pub(super) use webhooks::{delivery, rotated, webhook};

@@ -3,18 +3,22 @@
 use prost::Message as _;
 use tonic::Request;
 
-use super::repeat::{content_of, decode, repeat};
+use super::repeat::{content, content_of, decode, repeat};
 use super::repositories::{by_clone_url, by_full_name};
 use super::{convert, names, open};
 use crate::domain::connection::TenantId;
+use crate::domain::link::Link;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::create_repository_link_request::Selector as Wire;
 use crate::service::checked;
 use crate::service::draft::Violations;
 use crate::service::error::Error;
-use crate::service::links::{Create, CreateBatch, Links, Selector, ShownLink};
+use crate::service::filter::{Filter, OrderBy};
+use crate::service::links::{Create, CreateBatch, Links, Selector, ShownLink, Update};
+use crate::service::listing::Query;
 use crate::service::once::Done;
+use crate::service::page_token::Binding;
 
 /// Decode, call the service, encode.
 #[derive(Debug, Clone)]
@@ -77,6 +81,50 @@ impl LinkHandlers {
         let name = names::link("name", &message.name, &mut violations);
         violations.finish()?;
         Ok(convert::link(self.0.read(&checked(name)?).await?))
+    }
+
+    pub(super) async fn list(
+        &self,
+        request: Request<v1::ListRepositoryLinksRequest>,
+    ) -> Result<v1::ListRepositoryLinksResponse, Error> {
+        let (_, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let tenant = names::tenant("parent", &message.parent, &mut violations);
+        let filter = violations.take("filter", Filter::parse::<Link>(&message.filter));
+        let order = violations.take("order_by", OrderBy::parse::<Link>(&message.order_by));
+        let page_size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
+        let page_token = std::mem::take(&mut message.page_token);
+        violations.finish()?;
+        let (tenant, filter, order) = (checked(tenant)?, checked(filter)?, checked(order)?);
+        let binding = Binding(content("ListRepositoryLinks", &message));
+        let page = self.0.list(&tenant, Query { filter, order, page_size, page_token, binding }).await?;
+        Ok(v1::ListRepositoryLinksResponse {
+            repository_links: page.links.into_iter().map(convert::link).collect(),
+            next_page_token: page.next_page_token,
+        })
+    }
+
+    pub(super) async fn update(
+        &self,
+        request: Request<v1::UpdateRepositoryLinkRequest>,
+    ) -> Result<v1::RepositoryLink, Error> {
+        let (context, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let request_id = names::request_id(&std::mem::take(&mut message.request_id), &mut violations);
+        let content = content_of("UpdateRepositoryLink", &message, request_id.as_deref());
+        let wire = message.repository_link.unwrap_or_default();
+        let name = names::link("repository_link.name", &wire.name, &mut violations);
+        let etag = wire.etag.clone();
+        let mask = message.update_mask.map(|mask| mask.paths).filter(|paths| !paths.is_empty());
+        let edit = convert::link_edit(wire, mask.as_deref(), &mut violations);
+        let update = Update { name, etag, edit, violations: violations.into_found() };
+        let repeat = repeat(request_id.as_deref(), &content, false, |link: &ShownLink| {
+            convert::link(link.clone()).encode_to_vec()
+        });
+        match self.0.update(&context, update, repeat).await? {
+            Done::Now(link) => Ok(convert::link(link)),
+            Done::Before(answer) => decode(&answer),
+        }
     }
 
     pub(super) async fn delete(

@@ -88,6 +88,28 @@ pub(super) fn webhook_or_all(field: &str, text: &str, violations: &mut Violation
     }
 }
 
+/// What some calls are about: a repository, or a link that stands for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RepositoryOrLink {
+    /// A connection and the decoded id of one of its repositories.
+    Repository(ConnectionName, String),
+    /// A link.
+    Link(LinkName),
+}
+
+/// The name of a repository or of a link.
+pub(super) fn repository_or_link(
+    field: &str,
+    text: &str,
+    violations: &mut Violations,
+) -> Option<RepositoryOrLink> {
+    if matches!(split(text).as_deref(), Some(["tenants", _, "repositoryLinks", _])) {
+        return link(field, text, violations).map(RepositoryOrLink::Link);
+    }
+    let found = repository(field, text, violations);
+    found.map(|(connection, id)| RepositoryOrLink::Repository(connection, id))
+}
+
 /// `providers/{provider}`: the id, whether or not there is such a provider.
 pub(super) fn provider(field: &str, text: &str, violations: &mut Violations) -> Option<String> {
     let parsed = match split(text).as_deref() {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::links::LinkHandlers;
+use super::names::RepositoryOrLink;
 use super::repeat::content;
 use super::{convert, names, open, status};
 use crate::domain::violation::{FieldReason, FieldViolation};
@@ -130,21 +131,28 @@ impl RepositoryHandlers {
         violations.finish()?;
         let (name, id) = checked(found)?;
         let repository = self.repositories.read(&context, &name, &id).await?;
-        Ok(convert::repository(&name, repository))
+        Ok(convert::found(&name, repository))
     }
 
     async fn refs(&self, request: Request<v1::ListRefsRequest>) -> Result<v1::ListRefsResponse, Error> {
         let (context, mut message) = open(request)?;
         let mut violations = Violations::default();
-        let found = names::repository("parent", &message.parent, &mut violations);
+        let parent = names::repository_or_link("parent", &message.parent, &mut violations);
         let kind = convert::ref_type(message.r#type, &mut violations);
         check_text("query", &message.query, &mut violations);
         let size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
         let token = std::mem::take(&mut message.page_token);
         violations.finish()?;
-        let (name, id) = checked(found)?;
         let page = PageRequest { size, token, binding: Binding(content("ListRefs", &message)) };
-        let listing = self.repositories.refs(&context, &name, &id, kind, message.query, page).await?;
+        let (repositories, query) = (&self.repositories, message.query);
+        let listing = match checked(parent)? {
+            RepositoryOrLink::Repository(name, id) => {
+                repositories.refs(&context, &name, &id, kind, query, page).await?
+            }
+            RepositoryOrLink::Link(name) => {
+                repositories.linked_refs(&context, &name, kind, query, page).await?
+            }
+        };
         Ok(v1::ListRefsResponse {
             refs: listing.rows.into_iter().map(convert::git_ref).collect(),
             next_page_token: listing.next_page_token,
@@ -171,7 +179,7 @@ impl RepositoryHandlers {
         violations.finish()?;
         let (name, what) = (checked(name)?, checked(what)?);
         let repository = self.repositories.lookup(&context, &name, &what).await?;
-        Ok(convert::repository(&name, repository))
+        Ok(convert::found(&name, repository))
     }
 }
 
@@ -246,16 +254,16 @@ impl RepositoryService for RepositoryHandlers {
 
     async fn list_repository_links(
         &self,
-        _request: Request<v1::ListRepositoryLinksRequest>,
+        request: Request<v1::ListRepositoryLinksRequest>,
     ) -> Result<Response<v1::ListRepositoryLinksResponse>, Status> {
-        Err(Status::unimplemented("ListRepositoryLinks"))
+        self.links.list(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn update_repository_link(
         &self,
-        _request: Request<v1::UpdateRepositoryLinkRequest>,
+        request: Request<v1::UpdateRepositoryLinkRequest>,
     ) -> Result<Response<v1::RepositoryLink>, Status> {
-        Err(Status::unimplemented("UpdateRepositoryLink"))
+        self.links.update(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn delete_repository_link(
@@ -330,7 +338,7 @@ impl Rows<std::iter::Empty<v1::Repository>> {
                 message: status.message().to_owned(),
             }
         }));
-        let repositories = repositories.into_iter().map(move |row| convert::repository(&connection, row));
+        let repositories = repositories.into_iter().map(move |row| convert::found(&connection, row));
         Rows { repositories, unreachable, warnings }
     }
 }

@@ -231,8 +231,29 @@ pub fn of(error: Error) -> Status {
             "The deadline passed before the provider answered.".to_owned(),
         )
         .status(),
+        Error::Entry { index, error } => in_entry(&of(*error), index),
         Error::Bug { problem } => internal(&problem),
     }
+}
+
+/// The same status, saying which entry of a batch it is about.
+fn in_entry(status: &Status, index: usize) -> Status {
+    let entry = format!("requests[{index}]");
+    let message = format!("{entry}: {}", status.message());
+    // Made by this file a moment ago, so it decodes.
+    let mut wire = pb::Status::decode(status.details()).unwrap_or_default();
+    for detail in wire.details.iter_mut().filter(|detail| detail.type_url.ends_with("/google.rpc.ErrorInfo"))
+    {
+        let mut info = pb::ErrorInfo::decode(detail.value.as_slice()).unwrap_or_default();
+        info.metadata.insert("entry".to_owned(), entry.clone());
+        detail.value = info.encode_to_vec();
+    }
+    wire.message.clone_from(&message);
+    let mut answer = Status::with_details(status.code(), message, Bytes::from(wire.encode_to_vec()));
+    if let Some(Cause(cause)) = Cause::of(status) {
+        answer.set_source(std::sync::Arc::new(Cause(cause.clone())));
+    }
+    answer
 }
 
 /// The status for a server that has too much to do.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use create::Create;
 pub use credential::Replace;
-pub use listing::{ConnectionsPage, ListConnections};
+pub use listing::ConnectionsPage;
 pub use update::{Edit, Update};
 pub(crate) use verification::UNNAMED;
 pub use verification::Verified;
@@ -32,6 +32,15 @@ use crate::provider::gateway::Peer;
 use crate::provider::{About, Endpoint, Inspection, Provider, ProviderError};
 use crate::seal::Binding;
 use crate::store::{Change, StoreError};
+
+/// A connection as a reader sees it.
+#[derive(Debug, Clone)]
+pub struct ShownConnection {
+    /// The connection, presented.
+    pub connection: Connection,
+    /// How many repositories are linked through it.
+    pub linked_repositories: u64,
+}
 
 /// The operations on connections.
 #[derive(Debug, Clone)]
@@ -64,10 +73,10 @@ impl Connections {
     /// # Errors
     ///
     /// [`Error::ConnectionNotFound`], [`Error::Unreadable`], [`Error::StoreUnavailable`].
-    pub async fn read(&self, name: &ConnectionName) -> Result<Connection, Error> {
+    pub async fn read(&self, name: &ConnectionName) -> Result<ShownConnection, Error> {
         let record = self.0.record(name).await?;
         let shown = present(Arc::unwrap_or_clone(record).connection, self.0.clock.now());
-        Ok(self.with_quota(shown))
+        self.0.count_links(self.with_quota(shown)).await
     }
 
     /// The connection with what its provider said of the quota since the connection was verified, if it did.
@@ -169,6 +178,31 @@ impl Connections {
         let version = connection.credential.version + 1;
         connection.credential = self.0.credential_info(credential, inspection, version, now);
         self.seal(connection, &credential.credential)
+    }
+}
+
+impl Core {
+    /// A stored connection as a reader sees it now.
+    async fn show_connection(
+        &self,
+        connection: Connection,
+        now: Timestamp,
+    ) -> Result<ShownConnection, Error> {
+        self.count_links(present(connection, now)).await
+    }
+
+    /// Adds the number of links to a connection that is presented.
+    async fn count_links(&self, connection: Connection) -> Result<ShownConnection, Error> {
+        let linked_repositories = match self.store.link_count(&connection.name).await {
+            Ok(count) => count,
+            // One damaged count hides no connection.
+            Err(StoreError::Unreadable(record)) => {
+                tracing::error!(record = %record.key, problem = %record.problem, "unreadable count of links");
+                0
+            }
+            Err(error) => return Err(store_down(error)),
+        };
+        Ok(ShownConnection { connection, linked_repositories })
     }
 }
 

@@ -159,6 +159,14 @@ pub enum Error {
     /// The caller's deadline passed.
     #[error("the deadline passed")]
     DeadlineExceeded,
+    /// One entry of a batch failed, and so did the batch.
+    #[error("requests[{index}]: {error}")]
+    Entry {
+        /// Which one, from 0 on.
+        index: usize,
+        /// How.
+        error: Box<Error>,
+    },
     /// A defect of this program.
     #[error("internal error")]
     Bug {
@@ -187,6 +195,25 @@ impl Error {
     #[must_use]
     pub fn invalid(violation: FieldViolation) -> Self {
         Self::Invalid(vec![violation])
+    }
+
+    /// The failure of an entry of a batch.
+    #[must_use]
+    pub fn in_entry(self, index: usize) -> Self {
+        match self {
+            // Violations name their entries themselves.
+            Self::Invalid(_) | Self::Entry { .. } => self,
+            error => Self::Entry { index, error: Box::new(error) },
+        }
+    }
+
+    /// The same failure, of a request that was no batch.
+    #[must_use]
+    pub fn without_entry(self) -> Self {
+        match self {
+            Self::Entry { error, .. } => *error,
+            error => error,
+        }
     }
 
     /// A store error about the connection `name`.

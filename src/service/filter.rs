@@ -1,15 +1,42 @@
-//! The filter (AIP-160) and the order (AIP-132) of ListConnections.
+//! The filter (AIP-160) and the order (AIP-132) of listings.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use crate::domain::connection::{Connection, Hosting};
+use crate::domain::link::Link;
+use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::{FieldReason, Refusal};
 
 /// Longest filter, in bytes.
 const MAX_FILTER_BYTES: usize = 2_048;
 /// Most terms of a filter.
 const MAX_TERMS: usize = 20;
-const FIELDS: &str = "provider, state, hosting, disabled, display_name and labels.KEY";
+/// Stands among the fields of rows that have labels.
+const LABELS: &str = "labels.KEY";
+
+/// A kind of rows that a filter selects from.
+pub trait Filtered {
+    /// The fields that a filter may name; `labels.KEY` stands for every label.
+    const FIELDS: &'static [&'static str];
+    /// A filter as it may look.
+    const EXAMPLE: &'static str;
+
+    /// Whether the field has that value; a field that is not there has none.
+    fn has(&self, field: &str, value: &str) -> bool;
+}
+
+/// A kind of rows that a listing orders.
+pub trait Ordered {
+    /// The fields that an order may name; `create_time` is one of them.
+    const ORDERS: &'static [&'static str];
+
+    /// A text by which rows are sorted as they are by that field.
+    fn sort_key(&self, field: &str) -> String;
+
+    /// What tells rows apart that are equal in the order.
+    fn id(&self) -> &str;
+}
 
 /// Terms that must all hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,31 +44,25 @@ pub struct Filter(Vec<Term>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Term {
-    field: Field,
+    field: String,
     equal: bool,
     value: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Field {
-    Provider,
-    State,
-    Hosting,
-    Disabled,
-    DisplayName,
-    Label(String),
-}
-
 impl Filter {
-    /// Parses terms `field = "value"` or `field != "value"`, joined by `AND`. Empty: everything.
+    /// Parses terms `field = "value"` or `field != "value"`, joined by `AND`, for rows of the kind `T`. Empty:
+    /// everything.
     ///
     /// # Errors
     ///
     /// `TOO_LONG`, `TOO_MANY` or `MALFORMED`, saying where.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
+    pub fn parse<T: Filtered>(text: &str) -> Result<Self, Refusal> {
         if text.len() > MAX_FILTER_BYTES {
             return Err(Refusal::new(FieldReason::TooLong, "a filter has at most 2,048 bytes"));
         }
+        let malformed = |what: String| {
+            Refusal::new(FieldReason::Malformed, format!("{what}; an example: {}", T::EXAMPLE))
+        };
         let mut terms = Vec::new();
         let mut rest = text.trim_start();
         while !rest.is_empty() {
@@ -49,10 +70,10 @@ impl Filter {
                 rest = rest
                     .strip_prefix("AND")
                     .filter(|after| after.starts_with(char::is_whitespace))
-                    .ok_or_else(|| malformed("terms are joined by AND"))?
+                    .ok_or_else(|| malformed("terms are joined by AND".to_owned()))?
                     .trim_start();
             }
-            let (term, after) = parse_term(rest)?;
+            let (term, after) = parse_term(rest, T::FIELDS).map_err(malformed)?;
             terms.push(term);
             rest = after.trim_start();
         }
@@ -62,67 +83,47 @@ impl Filter {
         Ok(Self(terms))
     }
 
-    /// Whether a connection, as it is presented, fulfils every term.
+    /// Whether a row fulfils every term.
     #[must_use]
-    pub fn matches(&self, connection: &Connection) -> bool {
-        self.0.iter().all(|term| term.matches(connection))
+    pub fn matches<T: Filtered>(&self, row: &T) -> bool {
+        self.0.iter().all(|term| row.has(&term.field, &term.value) == term.equal)
     }
 }
 
-impl Term {
-    fn matches(&self, connection: &Connection) -> bool {
-        let found = match &self.field {
-            Field::Provider => connection.provider.as_str(),
-            Field::State => connection.state.as_str(),
-            Field::Hosting => match connection.hosting {
-                Hosting::Cloud => "CLOUD",
-                Hosting::SelfHosted => "SELF_HOSTED",
-            },
-            Field::Disabled if connection.disabled => "true",
-            Field::Disabled => "false",
-            Field::DisplayName => connection.display_name.as_str(),
-            // A label that is not there equals nothing, not even the empty text.
-            Field::Label(key) => match connection.labels.get(key) {
-                Some(value) => value,
-                None => return !self.equal,
-            },
-        };
-        (found == self.value) == self.equal
-    }
-}
-
-fn parse_term(text: &str) -> Result<(Term, &str), Refusal> {
+fn parse_term<'a>(text: &'a str, fields: &[&str]) -> Result<(Term, &'a str), String> {
     let name_end = text.find(|c: char| c.is_whitespace() || c == '=' || c == '!').unwrap_or(text.len());
     let (name, rest) = text.split_at(name_end);
-    let field = match name {
-        "provider" => Field::Provider,
-        "state" => Field::State,
-        "hosting" => Field::Hosting,
-        "disabled" => Field::Disabled,
-        "display_name" => Field::DisplayName,
-        _ => match name.strip_prefix("labels.") {
-            Some(key) if !key.is_empty() => Field::Label(key.to_owned()),
-            _ => return Err(malformed(&format!("the fields are {FIELDS}"))),
-        },
-    };
+    let is_label = fields.contains(&LABELS) && label_key(name).is_some_and(|key| !key.is_empty());
+    if !is_label && (name == LABELS || !fields.contains(&name)) {
+        return Err(format!("the fields are {}", fields.join(", ")));
+    }
     let rest = rest.trim_start();
     let (equal, rest) = match (rest.strip_prefix("!="), rest.strip_prefix('=')) {
         (Some(rest), _) => (false, rest),
         (None, Some(rest)) => (true, rest),
-        _ => return Err(malformed("a field is followed by = or !=")),
+        _ => return Err("a field is followed by = or !=".to_owned()),
     };
     let (value, rest) = parse_value(rest.trim_start())?;
-    Ok((Term { field, equal, value }, rest))
+    Ok((Term { field: name.to_owned(), equal, value }, rest))
+}
+
+fn label_key(field: &str) -> Option<&str> {
+    field.strip_prefix("labels.")
+}
+
+/// Whether the label that `field` names has that value.
+fn has_label(labels: &BTreeMap<String, String>, field: &str, value: &str) -> bool {
+    label_key(field).and_then(|key| labels.get(key)).is_some_and(|found| found == value)
 }
 
 /// A quoted text, or a bare word for `true`, `ACTIVE` and the like.
-fn parse_value(text: &str) -> Result<(String, &str), Refusal> {
+fn parse_value(text: &str) -> Result<(String, &str), String> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end =
             text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).unwrap_or(text.len());
         let (word, rest) = text.split_at(end);
         return if word.is_empty() {
-            Err(malformed("a value stands in quotation marks"))
+            Err("a value stands in quotation marks".to_owned())
         } else {
             Ok((word.to_owned(), rest))
         };
@@ -134,36 +135,22 @@ fn parse_value(text: &str) -> Result<(String, &str), Refusal> {
             '"' => return Ok((value, &quoted[at + 1..])),
             '\\' => match chars.next() {
                 Some((_, escaped @ ('"' | '\\'))) => value.push(escaped),
-                _ => return Err(malformed("a backslash stands only before \" or \\")),
+                _ => return Err("a backslash stands only before \" or \\".to_owned()),
             },
             other => value.push(other),
         }
     }
-    Err(malformed("a quotation mark is not closed"))
-}
-
-fn malformed(what: &str) -> Refusal {
-    Refusal::new(
-        FieldReason::Malformed,
-        format!("{what}; an example: provider = \"gitlab\" AND state != \"ACTIVE\""),
-    )
+    Err("a quotation mark is not closed".to_owned())
 }
 
 /// The order of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderBy {
-    key: SortKey,
+    field: &'static str,
     descending: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SortKey {
-    DisplayName,
-    CreateTime,
-    UpdateTime,
-}
-
-/// Where a connection stands in an order; ties are broken by the id.
+/// Where a row stands in an order; ties are broken by the id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     key: String,
@@ -171,48 +158,33 @@ pub struct Place {
 }
 
 impl OrderBy {
-    /// Parses `display_name`, `create_time` or `update_time`, each with ` desc` if wanted. Empty: `create_time`.
+    /// Parses one of the orders of `T`, with ` desc` if wanted. Empty: `create_time`.
     ///
     /// # Errors
     ///
     /// `MALFORMED`.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
+    pub fn parse<T: Ordered>(text: &str) -> Result<Self, Refusal> {
         let mut words = text.split_whitespace();
-        let key = match words.next() {
-            None | Some("create_time") => SortKey::CreateTime,
-            Some("display_name") => SortKey::DisplayName,
-            Some("update_time") => SortKey::UpdateTime,
-            Some(_) => return Err(Self::unknown()),
-        };
+        let wanted = words.next().unwrap_or("create_time");
         let descending = match words.next() {
-            None => false,
-            Some("desc") => true,
-            Some(_) => return Err(Self::unknown()),
+            None => Some(false),
+            Some("desc") => Some(true),
+            Some(_) => None,
         };
-        if words.next().is_some() {
-            return Err(Self::unknown());
+        let field = T::ORDERS.iter().copied().find(|known| *known == wanted);
+        match (field, descending, words.next()) {
+            (Some(field), Some(descending), None) => Ok(Self { field, descending }),
+            _ => Err(Refusal::new(
+                FieldReason::Malformed,
+                format!("order by one of {}, with ` desc` behind it for the reverse", T::ORDERS.join(", ")),
+            )),
         }
-        Ok(Self { key, descending })
     }
 
-    fn unknown() -> Refusal {
-        Refusal::new(
-            FieldReason::Malformed,
-            "order by display_name, create_time or update_time, with ` desc` behind it for the reverse",
-        )
-    }
-
-    /// Where a connection stands.
+    /// Where a row stands.
     #[must_use]
-    pub fn place(self, connection: &Connection) -> Place {
-        // Twenty digits hold every time, so that texts sort as times do.
-        let time = |time: crate::domain::timestamp::Timestamp| format!("{:020}", time.unix_micros().max(0));
-        let key = match self.key {
-            SortKey::DisplayName => connection.display_name.fold(),
-            SortKey::CreateTime => time(connection.create_time),
-            SortKey::UpdateTime => time(connection.update_time),
-        };
-        Place { key, id: connection.name.id.as_str().to_owned() }
+    pub fn place<T: Ordered>(self, row: &T) -> Place {
+        Place { key: row.sort_key(self.field), id: row.id().to_owned() }
     }
 
     /// Which of two places comes first.
@@ -221,6 +193,11 @@ impl OrderBy {
         let keys = left.key.cmp(&right.key);
         if self.descending { keys.reverse() } else { keys }.then_with(|| left.id.cmp(&right.id))
     }
+}
+
+/// Twenty digits hold every time, so that texts sort as times do.
+fn time_key(time: Timestamp) -> String {
+    format!("{:020}", time.unix_micros().max(0))
 }
 
 impl Place {
@@ -241,15 +218,94 @@ impl Place {
     }
 }
 
+/// A connection as it is presented.
+impl Filtered for Connection {
+    const FIELDS: &'static [&'static str] =
+        &["provider", "state", "hosting", "disabled", "display_name", LABELS];
+    const EXAMPLE: &'static str = "provider = \"gitlab\" AND state != \"ACTIVE\"";
+
+    fn has(&self, field: &str, value: &str) -> bool {
+        match field {
+            "provider" => self.provider.as_str() == value,
+            "state" => self.state.as_str() == value,
+            "hosting" => {
+                let hosting = match self.hosting {
+                    Hosting::Cloud => "CLOUD",
+                    Hosting::SelfHosted => "SELF_HOSTED",
+                };
+                hosting == value
+            }
+            "disabled" => value == if self.disabled { "true" } else { "false" },
+            "display_name" => self.display_name.as_str() == value,
+            label => has_label(&self.labels, label, value),
+        }
+    }
+}
+
+impl Ordered for Connection {
+    const ORDERS: &'static [&'static str] = &["display_name", "create_time", "update_time"];
+
+    fn sort_key(&self, field: &str) -> String {
+        match field {
+            "display_name" => self.display_name.fold(),
+            "update_time" => time_key(self.update_time),
+            _ => time_key(self.create_time),
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.name.id.as_str()
+    }
+}
+
+/// A name that its repository had before is as good as its name now.
+impl Filtered for Link {
+    const FIELDS: &'static [&'static str] =
+        &["connection", "provider", "state", "repository.full_name", "repository.provider_id", LABELS];
+    const EXAMPLE: &'static str = "repository.full_name = \"acme/website\" AND state = \"LINKED\"";
+
+    fn has(&self, field: &str, value: &str) -> bool {
+        match field {
+            "connection" => self.connection_name().to_string() == value,
+            "provider" => self.provider.as_str() == value,
+            "state" => self.state.as_str() == value,
+            "repository.full_name" => {
+                self.repository.full_name == value
+                    || self.previous_full_names.iter().any(|name| name == value)
+            }
+            "repository.provider_id" => self.repository.provider_id == value,
+            label => has_label(&self.labels, label, value),
+        }
+    }
+}
+
+impl Ordered for Link {
+    const ORDERS: &'static [&'static str] = &["full_name", "create_time", "update_time"];
+
+    fn sort_key(&self, field: &str) -> String {
+        match field {
+            "full_name" => caseless::default_case_fold_str(&self.repository.full_name),
+            "update_time" => time_key(self.update_time),
+            _ => time_key(self.create_time),
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.name.id.as_str()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_filter_joins_terms_by_and() {
-        let filter = Filter::parse(r#"provider = "gitlab" AND labels.team != "a \"b\"" AND disabled=true"#);
+        let filter = Filter::parse::<Connection>(
+            r#"provider = "gitlab" AND labels.team != "a \"b\"" AND disabled=true"#,
+        );
         assert_eq!(filter.expect("valid").0.len(), 3);
-        assert_eq!(Filter::parse("  ").expect("valid"), Filter::default());
+        assert_eq!(Filter::parse::<Connection>("  ").expect("valid"), Filter::default());
     }
 
     #[test]
@@ -261,23 +317,31 @@ mod tests {
             "provider = \"x\" OR state = \"ACTIVE\"",
             "provider = \"x\" state = \"ACTIVE\"",
             "token = \"x\"",
+            "labels.KEY.x > \"x\"",
             "labels. = \"x\"",
             "provider > \"x\"",
             "provider = \"a\\n\"",
         ] {
-            assert_eq!(Filter::parse(bad).expect_err(bad).reason, FieldReason::Malformed, "{bad}");
+            assert_eq!(
+                Filter::parse::<Connection>(bad).expect_err(bad).reason,
+                FieldReason::Malformed,
+                "{bad}"
+            );
         }
         let many = vec!["disabled = true"; 21].join(" AND ");
-        assert_eq!(Filter::parse(&many).expect_err("many").reason, FieldReason::TooMany);
-        assert_eq!(Filter::parse(&" ".repeat(2_049)).expect_err("long").reason, FieldReason::TooLong);
+        assert_eq!(Filter::parse::<Connection>(&many).expect_err("many").reason, FieldReason::TooMany);
+        assert_eq!(
+            Filter::parse::<Connection>(&" ".repeat(2_049)).expect_err("long").reason,
+            FieldReason::TooLong
+        );
     }
 
     #[test]
     fn an_order_names_one_field() {
-        assert!(OrderBy::parse("").is_ok());
-        assert!(OrderBy::parse("display_name desc").is_ok());
+        assert!(OrderBy::parse::<Connection>("").is_ok());
+        assert!(OrderBy::parse::<Connection>("display_name desc").is_ok());
         for bad in ["name", "display_name asc", "display_name desc x", "create_time,update_time"] {
-            assert!(OrderBy::parse(bad).is_err(), "{bad}");
+            assert!(OrderBy::parse::<Connection>(bad).is_err(), "{bad}");
         }
     }
 

@@ -2,14 +2,18 @@
 
 mod create;
 mod draft;
+mod listing;
 mod shown;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use create::{Create, CreateBatch, Selector};
 pub use draft::{LinkDraft, WebhookWish};
+pub use listing::LinksPage;
 pub use shown::ShownLink;
+pub use update::{Edit, Update};
 
 use super::audit::{Subject, event, link_summary};
 use super::error::Error;
@@ -17,6 +21,7 @@ use super::{Context, Core, etag_of};
 use crate::domain::connection::Revision;
 use crate::domain::event::EventType;
 use crate::domain::link::{Link, LinkName, LinkRecord, LinkState};
+use crate::domain::timestamp::Timestamp;
 use crate::store::{Change, StoreError};
 
 /// How often a change is tried again over what somebody else wrote in between: another link of the same webhook, or the
@@ -41,7 +46,7 @@ impl Links {
     /// [`Error::LinkNotFound`], [`Error::Unreadable`], [`Error::StoreUnavailable`].
     pub async fn read(&self, name: &LinkName) -> Result<ShownLink, Error> {
         let record = self.0.link(name).await?;
-        self.0.show_link(Arc::unwrap_or_clone(record).link, &mut shown::Connections::new()).await
+        self.0.show_link(Arc::unwrap_or_clone(record).link, &mut shown::Known::default()).await
     }
 
     /// Unlinks a repository. Its webhook goes in the background, unless other links count on it; until it is gone the
@@ -68,7 +73,7 @@ impl Links {
                 link.state = LinkState::Unlinking;
                 link.update_time = now;
                 link.generation += 1;
-                replace_change(&record, link, None)
+                replace_change(&record, link, None, 0)
             } else {
                 Change::RemoveLink { name: name.clone(), expected: record.revision }
             };
@@ -116,13 +121,14 @@ pub(super) fn check_etag(link: &Link, sent: &str) -> Result<(), Error> {
     }
 }
 
-/// The change that puts `link` in the place of `record`. Looks begin anew at `due`.
+/// The change that puts `link` in the place of `record`.
 pub(super) fn replace_change(
     record: &LinkRecord,
     link: Link,
-    due: Option<crate::domain::timestamp::Timestamp>,
+    due: Option<Timestamp>,
+    attempts: u32,
 ) -> Change {
     let revision = Revision(record.revision.0 + 1);
-    let next = LinkRecord { link, due, attempts: 0, revision };
+    let next = LinkRecord { link, due, attempts, revision };
     Change::ReplaceLink { record: Box::new(next), expected: record.revision }
 }

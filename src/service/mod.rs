@@ -7,6 +7,7 @@ pub mod error;
 pub mod filter;
 pub mod housekeeping;
 pub mod links;
+pub mod listing;
 pub mod once;
 pub mod page_token;
 mod reach;

@@ -73,17 +73,24 @@ impl Core {
     ) -> Result<Done<T>, Error> {
         match outcome {
             Ok(done) => Ok(Done::Now(done)),
-            Err(
-                error @ (Error::Stale { .. }
-                | Error::NameTaken { .. }
-                | Error::IdTaken { .. }
-                | Error::AlreadyLinked { .. }
-                | Error::AlreadyAnswered),
-            ) => match self.answered_before(tenant, repeat).await? {
+            Err(error) if may_be_a_race(&error) => match self.answered_before(tenant, repeat).await? {
                 Some(answer) => Ok(Done::Before(answer)),
                 None => Err(error),
             },
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Whether a request that is answered for the first time right now may be what the other one of its kind ran into.
+fn may_be_a_race(error: &Error) -> bool {
+    match error {
+        Error::Stale { .. }
+        | Error::NameTaken { .. }
+        | Error::IdTaken { .. }
+        | Error::AlreadyLinked { .. }
+        | Error::AlreadyAnswered => true,
+        Error::Entry { error, .. } => may_be_a_race(error),
+        _ => false,
     }
 }

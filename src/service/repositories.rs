@@ -14,8 +14,9 @@ use tracing::Instrument as _;
 use super::error::Error;
 use super::page_token::{self, Binding as TokenBinding};
 use super::reach::{Reach, stored};
-use super::{Context, Core};
-use crate::domain::connection::{ConnectionName, Scope, TenantId};
+use super::{Context, Core, store_down};
+use crate::domain::connection::{ConnectionName, ConnectionRecord, Scope, TenantId};
+use crate::domain::link::LinkName;
 use crate::domain::page::{Cursor, Page, Warning};
 use crate::domain::refs::{Ref, RefKind};
 use crate::domain::repository::{Namespace, Permission, Repository};
@@ -75,13 +76,22 @@ pub struct RepositoriesPage {
     pub next_page_token: String,
 }
 
+/// A repository, and whether the tenant has linked it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The repository.
+    pub repository: Repository,
+    /// The tenant's link to it.
+    pub link: Option<LinkName>,
+}
+
 /// What one connection brought to a listing.
 #[derive(Debug)]
 pub struct Section {
     /// Which connection.
     pub connection: ConnectionName,
     /// Its rows.
-    pub repositories: Vec<Repository>,
+    pub repositories: Vec<Found>,
     /// What a reader should know about rows that are missing.
     pub warnings: Vec<Warning>,
     /// Why the rest of its rows is missing. Only among several connections: alone, its failure is the call's.
@@ -142,7 +152,8 @@ impl Repositories {
         let reach = self.0.reach(&connection, context.deadline).await?;
         let (at, extent) = (self.start(&page)?, Extent::new(&page, context.deadline));
         let Walked { rows, warnings, next } = section(&reach, wanted, at, extent).await?;
-        let section = Section { connection, repositories: rows, warnings, failure: None };
+        let repositories = with_links(&self.0, &reach.record, rows).await?;
+        let section = Section { connection, repositories, warnings, failure: None };
         let next_page_token = self.token(&page, next.map(|next| next.encode()));
         Ok(RepositoriesPage { sections: vec![section], next_page_token })
     }
@@ -208,6 +219,24 @@ impl Repositories {
             },
         )
         .await
+    }
+
+    /// The same of the repository of a link, through its connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::refs`], and [`Error::LinkNotFound`].
+    pub async fn linked_refs(
+        &self,
+        context: &Context,
+        name: &LinkName,
+        kind: RefKind,
+        query: String,
+        page: PageRequest,
+    ) -> Result<Listing<Ref>, Error> {
+        let record = self.0.live_link(name).await?;
+        let (connection, id) = (record.link.connection_name(), &record.link.repository.provider_id);
+        self.refs(context, &connection, id, kind, query, page).await
     }
 
     /// One page of an answer out of one connection.
@@ -291,20 +320,31 @@ impl Repositories {
             },
         );
         let (mut seen, mut total, mut warned) = (0_u64, None, false);
-        let batches = pages.map(move |page| {
-            let page = page.map_err(|error| stored(error, about, &record))?;
-            seen += page.items.len() as u64;
-            total = total.or(page.total);
-            let mut warnings = page.warnings;
-            if !warned {
-                let hidden =
-                    page.items.iter().filter(|row| hidden_for_unknown_permission(&list, row)).count();
-                warned = hidden > 0;
-                warnings.extend(permission_warning(hidden));
+        let core = self.0.clone();
+        let batches = pages.then(move |page| {
+            let batch = page.map(|page| {
+                seen += page.items.len() as u64;
+                total = total.or(page.total);
+                let mut warnings = page.warnings;
+                if !warned {
+                    let hidden =
+                        page.items.iter().filter(|row| hidden_for_unknown_permission(&list, row)).count();
+                    warned = hidden > 0;
+                    warnings.extend(permission_warning(hidden));
+                }
+                let rows: Vec<_> = page.items.into_iter().filter(|row| list.keeps(row)).collect();
+                (rows, warnings, seen, total)
+            });
+            let (core, record, connection) = (core.clone(), record.clone(), connection.clone());
+            async move {
+                let (rows, warnings, seen, total) = batch.map_err(|error| stored(error, about, &record))?;
+                let repositories = with_links(&core, &record, rows).await?;
+                Ok(Batch {
+                    section: Section { connection, repositories, warnings, failure: None },
+                    seen,
+                    total,
+                })
             }
-            let repositories = page.items.into_iter().filter(|row| list.keeps(row)).collect();
-            let section = Section { connection: connection.clone(), repositories, warnings, failure: None };
-            Ok(Batch { section, seen, total })
         });
         Ok(batches.boxed())
     }
@@ -314,14 +354,10 @@ impl Repositories {
     /// # Errors
     ///
     /// [`Error::RepositoryNotFound`], and as [`Self::list`].
-    pub async fn read(
-        &self,
-        context: &Context,
-        name: &ConnectionName,
-        id: &str,
-    ) -> Result<Repository, Error> {
+    pub async fn read(&self, context: &Context, name: &ConnectionName, id: &str) -> Result<Found, Error> {
         let reach = self.0.reach(name, context.deadline).await?;
-        reach.provider.repository(&reach.api, id).await.map_err(|error| reach.failed_about(error, id))
+        let found = reach.provider.repository(&reach.api, id).await;
+        with_link(&self.0, &reach.record, found.map_err(|error| reach.failed_about(error, id))?).await
     }
 
     /// The repository of that full name or clone URL.
@@ -334,14 +370,15 @@ impl Repositories {
         context: &Context,
         name: &ConnectionName,
         what: &Lookup,
-    ) -> Result<Repository, Error> {
+    ) -> Result<Found, Error> {
         let reach = self.0.reach(name, context.deadline).await?;
         let text = match what {
             Lookup::FullName(text) => text,
             // Not echoed: a pasted clone URL may hold a password.
             Lookup::CloneUrl(_) => "of that clone URL",
         };
-        reach.provider.lookup(&reach.api, what).await.map_err(|error| reach.failed_about(error, text))
+        let found = reach.provider.lookup(&reach.api, what).await;
+        with_link(&self.0, &reach.record, found.map_err(|error| reach.failed_about(error, text))?).await
     }
 }
 
@@ -369,6 +406,28 @@ impl Wanted {
             walk,
         }
     }
+}
+
+/// The repository as it is told: the store knows whether it is linked.
+async fn with_link(core: &Core, record: &ConnectionRecord, repository: Repository) -> Result<Found, Error> {
+    let connection = &record.connection;
+    let tenant = &connection.name.tenant;
+    let (instance, id) = (&connection.effective_api_url, &repository.provider_id);
+    let link = core.store.link_of(tenant, &connection.provider, instance, id).await.map_err(store_down)?;
+    let link = link.map(|id| LinkName { tenant: tenant.clone(), id });
+    Ok(Found { repository, link })
+}
+
+async fn with_links(
+    core: &Core,
+    record: &ConnectionRecord,
+    rows: Vec<Repository>,
+) -> Result<Vec<Found>, Error> {
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        found.push(with_link(core, record, row).await?);
+    }
+    Ok(found)
 }
 
 /// What was found for one page of an answer.

@@ -190,7 +190,9 @@ fn readable(key: &[u8]) -> String {
 
 /// A row that does not decode.
 pub(super) fn unreadable(key: &[u8]) -> impl Fn(RecordProblem) -> StoreError {
-    move |problem| StoreError::Unreadable(UnreadableRecord { key: readable(key), connection: None, problem })
+    move |problem| {
+        StoreError::Unreadable(UnreadableRecord { key: readable(key), connection: None, link: None, problem })
+    }
 }
 
 /// See [`super::Store::connection`].
@@ -202,7 +204,7 @@ pub(super) fn connection(rows: &impl Rows, name: &ConnectionName) -> Result<Conn
 }
 
 fn unreadable_connection(name: &ConnectionName, problem: RecordProblem) -> UnreadableRecord {
-    UnreadableRecord { key: name.to_string(), connection: Some(name.id.clone()), problem }
+    UnreadableRecord { key: name.to_string(), connection: Some(name.id.clone()), link: None, problem }
 }
 
 /// See [`super::Store::connections`].
@@ -235,6 +237,7 @@ pub(super) fn connections(
             None => Err(UnreadableRecord {
                 key: readable(key),
                 connection: None,
+                link: None,
                 problem: RecordProblem::Damaged,
             }),
         });

@@ -263,6 +263,8 @@ pub struct UnreadableRecord {
     pub key: String,
     /// The connection that it holds, where the key tells.
     pub connection: Option<ConnectionId>,
+    /// The link that it holds, where the key tells.
+    pub link: Option<LinkId>,
     /// Why it does not decode, without any of its content.
     pub problem: RecordProblem,
 }

@@ -1,7 +1,7 @@
 //! To protobuf.
 
 use crate::domain::connection::{
-    Condition, ConditionStatus, Connection, ConnectionName, Hosting, RateLimit, Scope, State,
+    Condition, ConditionStatus, ConnectionName, Hosting, RateLimit, Scope, State,
 };
 use crate::domain::credential::{
     Account, Capability, CapabilityType, CredentialInfo, CredentialKind, ExpireTimeSource,
@@ -15,10 +15,12 @@ use crate::domain::webhook::WebhookEvent;
 use crate::grpc::names::repository_name;
 use crate::proto::v1;
 use crate::provider::About;
-use crate::service::connections::etag;
+use crate::service::connections::{ShownConnection, etag};
+use crate::service::repositories::Found;
 
 /// A connection as it is presented; `credential` is input only and stays empty.
-pub(in crate::grpc) fn connection(connection: Connection) -> v1::Connection {
+pub(in crate::grpc) fn connection(shown: ShownConnection) -> v1::Connection {
+    let ShownConnection { connection, linked_repositories } = shown;
     let etag = etag(&connection);
     v1::Connection {
         name: connection.name.to_string(),
@@ -65,7 +67,7 @@ pub(in crate::grpc) fn connection(connection: Connection) -> v1::Connection {
         update_time: Some(time(connection.update_time)),
         last_verify_time: connection.last_verify_time.map(time),
         etag,
-        linked_repository_count: 0,
+        linked_repository_count: i64::try_from(linked_repositories).unwrap_or(i64::MAX),
     }
 }
 
@@ -251,7 +253,7 @@ const fn capability(capability: Capability) -> i32 {
 }
 
 /// A repository as `connection` shows it.
-pub(in crate::grpc) fn repository(connection: &ConnectionName, row: Repository) -> v1::Repository {
+pub(super) fn repository(connection: &ConnectionName, row: Repository) -> v1::Repository {
     v1::Repository {
         name: repository_name(connection, &row.provider_id),
         provider_id: row.provider_id,
@@ -283,6 +285,12 @@ pub(in crate::grpc) fn repository(connection: &ConnectionName, row: Repository) 
         } as i32,
         repository_link: String::new(),
     }
+}
+
+/// The same, and whether the tenant has linked it.
+pub(in crate::grpc) fn found(connection: &ConnectionName, found: Found) -> v1::Repository {
+    let link = found.link.map(|link| link.to_string()).unwrap_or_default();
+    v1::Repository { repository_link: link, ..repository(connection, found.repository) }
 }
 
 /// A place that holds repositories.

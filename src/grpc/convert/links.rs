@@ -10,7 +10,7 @@ use crate::domain::webhook::WebhookEvent;
 use crate::grpc::names;
 use crate::proto::v1;
 use crate::service::draft::Violations;
-use crate::service::links::{LinkDraft, ShownLink, WebhookWish, etag};
+use crate::service::links::{Edit, LinkDraft, ShownLink, WebhookWish, etag};
 
 /// A link as a reader sees it.
 pub(in crate::grpc) fn link(shown: ShownLink) -> v1::RepositoryLink {
@@ -69,6 +69,63 @@ pub(in crate::grpc) fn link_draft(link: v1::RepositoryLink, violations: &mut Vio
         },
         labels: link.labels.into_iter().collect(),
         annotations: link.annotations.into_iter().collect(),
+    }
+}
+
+/// The fields of an update. `None` for the mask: all populated fields; `*`: all of them.
+pub(in crate::grpc) fn link_edit(
+    link: v1::RepositoryLink,
+    mask: Option<&[String]>,
+    violations: &mut Violations,
+) -> Edit {
+    for path in mask.unwrap_or_default() {
+        check_path(path, violations);
+    }
+    let named = |path: &str, is_populated: bool| match mask {
+        Some(paths) => paths.iter().any(|named| named == path || named == "*"),
+        None => is_populated,
+    };
+    let mode = webhook_mode(link.webhook_mode, violations);
+    let events = webhook_events(&link.webhook_events, violations);
+    let target = link.webhook_target_url;
+    let (labels, annotations) = (link.labels, link.annotations);
+    // An update with `*` may leave the connection out: it cannot change anyway.
+    let connection = Some(link.connection).filter(|connection| !connection.is_empty());
+    Edit {
+        connection: connection
+            .and_then(|name| names::connection("repository_link.connection", &name, violations)),
+        webhook_mode: named("webhook_mode", mode.is_some()).then_some(mode),
+        webhook_events: named("webhook_events", !events.is_empty()).then_some(events),
+        webhook_target_url: named("webhook_target_url", !target.is_empty()).then_some(target),
+        labels: named("labels", !labels.is_empty()).then(|| labels.into_iter().collect()),
+        annotations: named("annotations", !annotations.is_empty()).then(|| annotations.into_iter().collect()),
+    }
+}
+
+/// Paths that an update may name. Those of output fields are allowed and change nothing (AIP-203).
+fn check_path(path: &str, violations: &mut Violations) {
+    const INPUT: [&str; 7] =
+        ["*", "connection", "webhook_mode", "webhook_events", "webhook_target_url", "labels", "annotations"];
+    const OUTPUT: [&str; 12] = [
+        "name",
+        "uid",
+        "repository",
+        "provider",
+        "state",
+        "conditions",
+        "connection_history",
+        "previous_full_names",
+        "create_time",
+        "update_time",
+        "etag",
+        "reconciling",
+    ];
+    if !INPUT.contains(&path) && !OUTPUT.contains(&path) {
+        violations.push(FieldViolation::new(
+            "update_mask",
+            FieldReason::UnknownPath,
+            format!("a path is not a field of RepositoryLink; the paths are {}", INPUT.join(", ")),
+        ));
     }
 }
 

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{Connections, new_connection, supplied};
-use crate::domain::connection::{
-    Connection, ConnectionId, ConnectionName, ConnectionRecord, Revision, TenantId,
-};
+use super::{Connections, ShownConnection, new_connection, supplied};
+use crate::domain::connection::{ConnectionId, ConnectionName, ConnectionRecord, Revision, TenantId};
 use crate::domain::event::EventType;
 use crate::domain::violation::FieldViolation;
 use crate::provider::gateway::Peer;
@@ -49,8 +47,8 @@ impl Connections {
         &self,
         context: &Context,
         request: Create,
-        repeat: Option<Repeat<'_, Connection>>,
-    ) -> Result<Done<Connection>, Error> {
+        repeat: Option<Repeat<'_, ShownConnection>>,
+    ) -> Result<Done<ShownConnection>, Error> {
         let mut violations = Violations::starting_with(request.violations);
         let id = match request.connection_id.as_str() {
             "" => ConnectionId::parse(&Uuid::now_v7().to_string()),
@@ -76,8 +74,8 @@ impl Connections {
         name: &ConnectionName,
         draft: CheckedDraft<'_>,
         validate_only: bool,
-        repeat: Option<&Repeat<'_, Connection>>,
-    ) -> Result<Connection, Error> {
+        repeat: Option<&Repeat<'_, ShownConnection>>,
+    ) -> Result<ShownConnection, Error> {
         let core = &*self.0;
         if core.store.id_taken(name).await.map_err(store_down)? {
             return Err(Error::IdTaken { name: name.to_string() });
@@ -99,7 +97,7 @@ impl Connections {
             verify::apply(&mut connection, inspection, now);
             connection.credential.last_use_time = Some(to_the_hour(now));
         }
-        let shown = present(connection.clone(), now);
+        let shown = ShownConnection { connection: present(connection.clone(), now), linked_repositories: 0 };
         if validate_only {
             return Ok(shown);
         }
@@ -114,7 +112,7 @@ impl Connections {
         );
         let record = ConnectionRecord { connection, sealed, revision: Revision(1) };
         self.commit(
-            &shown,
+            &shown.connection,
             vec![Change::Insert(Box::new(record)), Change::Append(event)],
             repeat,
             &shown,

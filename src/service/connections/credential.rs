@@ -10,7 +10,7 @@ use crate::service::draft::{self, CredentialDraft, Violations};
 use crate::service::error::Error;
 use crate::service::once::{Done, Repeat};
 use crate::service::usage::to_the_hour;
-use crate::service::verify::{self, ACCOUNT_CHANGED, Verification, accounts_differ, present, wanted};
+use crate::service::verify::{self, ACCOUNT_CHANGED, Verification, accounts_differ, wanted};
 use crate::service::{Context, checked};
 
 /// What ReplaceCredential asks for.
@@ -108,7 +108,8 @@ impl Connections {
         next.connection.credential.last_use_time = Some(to_the_hour(now));
         next.connection.update_time = now;
         next.connection.generation += 1;
-        let verified = Verified { connection: present(next.connection.clone(), now), report };
+        let verified =
+            Verified { connection: core.show_connection(next.connection.clone(), now).await?, report };
         if request.validate_only {
             return Ok(verified);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Connections, Next, api_url_text, check_etag, forget_findings, stored_endpoint};
+use super::{Connections, Next, ShownConnection, api_url_text, check_etag, forget_findings, stored_endpoint};
 use crate::domain::connection::{Connection, ConnectionName, ConnectionRecord, DisplayName, Scope};
 use crate::domain::credential::CapabilityType;
 use crate::domain::event::EventType;
@@ -14,7 +14,7 @@ use crate::service::audit::{Subject, difference, event, summary};
 use crate::service::draft::{self, CheckedCredential, ConnectionDraft, CredentialDraft, Violations};
 use crate::service::error::{CredentialOrigin, Error};
 use crate::service::once::{Done, Repeat};
-use crate::service::verify::{self, present, wanted};
+use crate::service::verify::{self, wanted};
 use crate::service::{Context, account_of, checked};
 
 /// What UpdateConnection asks for.
@@ -77,8 +77,8 @@ impl Connections {
         &self,
         context: &Context,
         request: Update,
-        repeat: Option<Repeat<'_, Connection>>,
-    ) -> Result<Done<Connection>, Error> {
+        repeat: Option<Repeat<'_, ShownConnection>>,
+    ) -> Result<Done<ShownConnection>, Error> {
         let Some(name) = request.name.clone() else {
             return Err(Error::Invalid(request.violations));
         };
@@ -94,8 +94,8 @@ impl Connections {
         context: &Context,
         name: &ConnectionName,
         request: Update,
-        repeat: Option<&Repeat<'_, Connection>>,
-    ) -> Result<Connection, Error> {
+        repeat: Option<&Repeat<'_, ShownConnection>>,
+    ) -> Result<ShownConnection, Error> {
         let core = &*self.0;
         let record = core.record(name).await?;
         check_etag(&record.connection, &request.etag)?;
@@ -152,7 +152,7 @@ impl Connections {
         }
 
         if next.connection == *before {
-            let shown = present(before.clone(), now);
+            let shown = core.show_connection(before.clone(), now).await?;
             if repeat.is_some() && !request.validate_only {
                 self.commit(before, Vec::new(), repeat, &shown, now).await?;
             }
@@ -160,7 +160,7 @@ impl Connections {
         }
         next.connection.update_time = now;
         next.connection.generation += 1;
-        let shown = present(next.connection.clone(), now);
+        let shown = core.show_connection(next.connection.clone(), now).await?;
         if request.validate_only {
             return Ok(shown);
         }

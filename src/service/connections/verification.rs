@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Connections, new_connection, peer, replace_change, stored_endpoint};
+use super::{Connections, ShownConnection, new_connection, peer, replace_change, stored_endpoint};
 use crate::domain::connection::{Connection, ConnectionId, ConnectionName, TenantId};
 use crate::domain::event::EventType;
 use crate::domain::verification::{Check, CheckResult, VerificationReport};
@@ -25,7 +25,7 @@ pub(crate) const UNNAMED: &str = "unnamed";
 #[derive(Debug)]
 pub struct Verified {
     /// As it is now.
-    pub connection: Connection,
+    pub connection: ShownConnection,
     /// Step by step.
     pub report: VerificationReport,
 }
@@ -67,7 +67,7 @@ impl Connections {
             verify::apply(&mut connection, &inspection, now);
             connection.credential.last_use_time = Some(to_the_hour(now));
             connection.generation += 1;
-            let shown = present(connection.clone(), now);
+            let shown = core.show_connection(connection.clone(), now).await?;
             let mut changes = Vec::new();
             let (was, is) = difference(&summary(&current.connection), &summary(&connection));
             if !is.is_empty() {
@@ -88,7 +88,8 @@ impl Connections {
             }
             if !asks_the_same(before, &current.connection) {
                 // What was found speaks of a connection that is another one by now.
-                return Ok(Verified { connection: present(current.connection.clone(), now), report });
+                let connection = core.show_connection(current.connection.clone(), now).await?;
+                return Ok(Verified { connection, report });
             }
         }
         Err(Error::Stale { name: name.to_string() })
@@ -152,7 +153,8 @@ impl Connections {
         let info = core.credential_info(&draft.credential, &inspection, 1, now);
         let mut connection = new_connection(ConnectionName { tenant, id }, uid, draft, &endpoint, info, now);
         verify::apply(&mut connection, &inspection, now);
-        Ok(Verified { connection: present(connection, now), report })
+        let connection = ShownConnection { connection: present(connection, now), linked_repositories: 0 };
+        Ok(Verified { connection, report })
     }
 }
 

@@ -113,8 +113,8 @@ impl Links {
         violations.finish()?;
         let entry = checked(entry)?;
         let tenant = entry.name.tenant.clone();
-        let created = self.create_once(context, &tenant, &[entry], validate_only, repeat.as_ref()).await?;
-        match created {
+        let created = self.create_once(context, &tenant, &[entry], validate_only, repeat.as_ref()).await;
+        match created.map_err(Error::without_entry)? {
             Done::Now(mut links) => Ok(Done::Now(checked(links.pop())?)),
             Done::Before(answer) => Ok(Done::Before(answer)),
         }
@@ -261,9 +261,10 @@ type Reaches<'a> = BTreeMap<ConnectionName, Reach<'a>>;
 /// The connections of the entries, each once.
 async fn reaches<'a>(core: &'a Core, entries: &[Entry], context: &Context) -> Result<Reaches<'a>, Error> {
     let mut reaches = BTreeMap::new();
-    for entry in entries {
+    for (index, entry) in entries.iter().enumerate() {
         if !reaches.contains_key(&entry.connection) {
-            let reach = core.reach(&entry.connection, context.deadline).await?;
+            let reach = core.reach(&entry.connection, context.deadline).await;
+            let reach = reach.map_err(|error| error.in_entry(index))?;
             reaches.insert(entry.connection.clone(), reach);
         }
     }
@@ -277,12 +278,20 @@ fn reach_of<'r, 'a>(reaches: &'r Reaches<'a>, entry: &Entry) -> Result<&'r Reach
 /// Has the providers show the repositories, side by side, in the order of the entries.
 async fn prove(core: &Core, entries: &[Entry], reaches: &Reaches<'_>) -> Result<Vec<Repository>, Error> {
     let side_by_side = reaches.values().map(|reach| reach.provider.about().concurrency).min().unwrap_or(1);
-    let proofs: Vec<_> = entries.iter().map(|entry| prove_one(core, entry, reaches)).collect();
+    let proofs: Vec<_> = entries.iter().enumerate().map(|entry| prove_one(core, entry, reaches)).collect();
     stream::iter(proofs).buffered(side_by_side).try_collect().await
 }
 
-async fn prove_one(core: &Core, entry: &Entry, reaches: &Reaches<'_>) -> Result<Repository, Error> {
+async fn prove_one(
+    core: &Core,
+    (index, entry): (usize, &Entry),
+    reaches: &Reaches<'_>,
+) -> Result<Repository, Error> {
     let reach = reach_of(reaches, entry)?;
+    find(core, entry, reach).await.map_err(|error| error.in_entry(index))
+}
+
+async fn find(core: &Core, entry: &Entry, reach: &Reach<'_>) -> Result<Repository, Error> {
     let (found, what): (Result<_, ProviderError>, &str) = match &entry.selector {
         Selector::Name(_, id) => {
             refuse_linked(core, reach, id).await?;
@@ -422,9 +431,9 @@ async fn commit_failed(core: &Core, error: StoreError, entries: &[Entry]) -> Err
 }
 
 async fn refuse_taken_ids(core: &Core, entries: &[Entry]) -> Result<(), Error> {
-    for entry in entries {
+    for (index, entry) in entries.iter().enumerate() {
         if core.store.link_id_taken(&entry.name).await.map_err(store_down)? {
-            return Err(Error::IdTaken { name: entry.name.to_string() });
+            return Err(Error::IdTaken { name: entry.name.to_string() }.in_entry(index));
         }
     }
     Ok(())

@@ -65,7 +65,7 @@ pub(super) fn webhook(
     if target_url.is_empty() {
         let wants_one = mode.is_some_and(|mode| mode != WebhookMode::None);
         if wants_one {
-            let told = "the modes AUTO and MANUAL need a target; name it, or leave the mode out";
+            let told = "the modes AUTO and MANUAL need a target; name one, or set webhook_mode to NONE";
             violations.push(FieldViolation::new(TARGET, FieldReason::Required, told));
         } else if !events.is_empty() {
             let told =

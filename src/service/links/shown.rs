@@ -1,6 +1,7 @@
 //! What a reader sees of a link: what is stored, and how its connection and its webhook fare now.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::domain::connection::{
@@ -28,31 +29,22 @@ pub struct ShownLink {
     pub reconciling: bool,
 }
 
-/// What becomes of one reading: the connections that were read for it, each once.
-pub(super) type Connections = HashMap<ConnectionName, Option<Arc<ConnectionRecord>>>;
+/// The connections that were read for one answer, each once; `None` for one that is gone.
+pub(super) type Known = HashMap<ConnectionName, Option<Arc<ConnectionRecord>>>;
 
 impl Core {
-    /// The link as a reader sees it now. `known` keeps the connections for the next link of the same reading.
-    pub(super) async fn show_link(&self, link: Link, known: &mut Connections) -> Result<ShownLink, Error> {
+    /// The link as a reader sees it now. `known` keeps the connections for the next link of the same answer.
+    pub(super) async fn show_link(&self, link: Link, known: &mut Known) -> Result<ShownLink, Error> {
         let webhook = match link.webhook_key() {
             Some(key) => self.webhook_record(&key).await?,
             None => None,
         };
-        let name = link.connection_name();
-        if !known.contains_key(&name) {
-            let record = match self.store.connection(&name).await {
-                Ok(record) => Some(record),
-                Err(StoreError::NotFound | StoreError::Unreadable(_)) => None,
-                Err(error) => return Err(store_down(error)),
-            };
-            known.insert(name.clone(), record);
-        }
-        let connection = known.get(&name).and_then(Option::as_ref).map(|record| &record.connection);
+        let connection = self.connection_of(&link, known).await?;
         Ok(show(link, connection, webhook.as_ref(), self.clock.now()))
     }
 
     /// The link as a reader will see it once `changes` are committed.
-    pub(super) async fn show_changed_link(
+    pub(in crate::service) async fn show_changed_link(
         &self,
         link: &Link,
         changes: &[Change],
@@ -62,14 +54,30 @@ impl Core {
             Change::PutWebhook { record, .. } if Some(&record.key) == key.as_ref() => Some(record),
             _ => None,
         });
-        let Some(webhook) = put else { return self.show_link(link.clone(), &mut Connections::new()).await };
-        let connection = match self.store.connection(&link.connection_name()).await {
-            Ok(record) => Some(record),
-            Err(StoreError::NotFound | StoreError::Unreadable(_)) => None,
-            Err(error) => return Err(store_down(error)),
-        };
-        let connection = connection.as_ref().map(|record| &record.connection);
+        let mut known = Known::default();
+        let Some(webhook) = put else { return self.show_link(link.clone(), &mut known).await };
+        let connection = self.connection_of(link, &mut known).await?;
         Ok(show(link.clone(), connection, Some(webhook), self.clock.now()))
+    }
+
+    /// The connection of a link; `None` if it is gone or cannot be read.
+    async fn connection_of<'k>(
+        &self,
+        link: &Link,
+        known: &'k mut Known,
+    ) -> Result<Option<&'k Connection>, Error> {
+        let found = match known.entry(link.connection_name()) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => {
+                let record = match self.store.connection(place.key()).await {
+                    Ok(record) => Some(record),
+                    Err(StoreError::NotFound | StoreError::Unreadable(_)) => None,
+                    Err(error) => return Err(store_down(error)),
+                };
+                place.insert(record)
+            }
+        };
+        Ok(found.as_ref().map(|record| &record.connection))
     }
 }
 

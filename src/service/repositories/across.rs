@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Batch, Extent, PageRequest, Position, Repositories, RepositoriesPage, Section, Walked, Wanted, section,
+    with_links,
 };
 use crate::domain::connection::{ConnectionId, ConnectionName, TenantId};
 use crate::domain::page::Warning;
@@ -47,13 +48,18 @@ impl Repositories {
             let at = resumed.take().unwrap_or_else(|| Position::first(extent.page_size));
             let deadline = share(context.deadline, queue.left());
             let walked = match self.0.reach(&connection, deadline).await {
-                Ok(reach) => section(&reach, wanted.clone(), at, extent.within(deadline)).await,
+                Ok(reach) => match section(&reach, wanted.clone(), at, extent.within(deadline)).await {
+                    Ok(Walked { rows, warnings, next }) => {
+                        with_links(&self.0, &reach.record, rows).await.map(|rows| (rows, warnings, next))
+                    }
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             let next = match walked {
-                Ok(Walked { rows, warnings, next }) => {
-                    extent.room -= rows.len();
-                    sections.push(Section { connection, repositories: rows, warnings, failure: None });
+                Ok((repositories, warnings, next)) => {
+                    extent.room -= repositories.len();
+                    sections.push(Section { connection, repositories, warnings, failure: None });
                     next
                 }
                 Err(error) => {

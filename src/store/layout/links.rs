@@ -61,7 +61,7 @@ pub(in crate::store) fn link(rows: &impl Rows, name: &LinkName) -> Result<LinkRe
 }
 
 fn unreadable_link(name: &LinkName, problem: RecordProblem) -> UnreadableRecord {
-    UnreadableRecord { key: name.to_string(), connection: None, problem }
+    UnreadableRecord { key: name.to_string(), connection: None, link: Some(name.id.clone()), problem }
 }
 
 /// See [`crate::store::Store::links`].
@@ -194,7 +194,7 @@ fn link_id(key: &[u8], prefix: usize) -> Option<LinkId> {
 }
 
 fn damaged(key: &[u8]) -> UnreadableRecord {
-    UnreadableRecord { key: readable(key), connection: None, problem: RecordProblem::Damaged }
+    UnreadableRecord { key: readable(key), connection: None, link: None, problem: RecordProblem::Damaged }
 }
 
 /// The first key after `key`.

@@ -336,6 +336,38 @@ impl Running {
         self.repositories().get_repository_link(request).await.map(Response::into_inner)
     }
 
+    /// An update of the fields that `paths` name; all populated ones if it is empty.
+    pub(super) async fn update_link(
+        &self,
+        link: v1::RepositoryLink,
+        paths: &[&str],
+    ) -> Result<v1::RepositoryLink, Status> {
+        self.update_link_with(update_link(link, paths)).await
+    }
+
+    pub(super) async fn update_link_with(
+        &self,
+        request: v1::UpdateRepositoryLinkRequest,
+    ) -> Result<v1::RepositoryLink, Status> {
+        self.repositories().update_repository_link(request).await.map(Response::into_inner)
+    }
+
+    /// The links of a tenant that a filter lets through, one page.
+    pub(super) async fn links(&self, tenant: &str, filter: &str) -> Vec<v1::RepositoryLink> {
+        let request = v1::ListRepositoryLinksRequest {
+            parent: format!("tenants/{tenant}"),
+            filter: filter.to_owned(),
+            page_size: 500,
+            ..Default::default()
+        };
+        self.repositories()
+            .list_repository_links(request)
+            .await
+            .expect("a page")
+            .into_inner()
+            .repository_links
+    }
+
     pub(super) async fn unlink(&self, name: &str) -> Result<(), Status> {
         let request = v1::DeleteRepositoryLinkRequest { name: name.to_owned(), ..Default::default() };
         self.repositories().delete_repository_link(request).await.map(Response::into_inner)
@@ -386,6 +418,15 @@ pub(super) fn update(connection: v1::Connection, paths: &[&str]) -> v1::UpdateCo
     let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
     v1::UpdateConnectionRequest {
         connection: Some(connection),
+        update_mask: (!paths.is_empty()).then_some(prost_types::FieldMask { paths }),
+        ..Default::default()
+    }
+}
+
+pub(super) fn update_link(link: v1::RepositoryLink, paths: &[&str]) -> v1::UpdateRepositoryLinkRequest {
+    let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+    v1::UpdateRepositoryLinkRequest {
+        repository_link: Some(link),
         update_mask: (!paths.is_empty()).then_some(prost_types::FieldMask { paths }),
         ..Default::default()
     }
