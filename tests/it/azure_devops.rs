@@ -28,6 +28,7 @@ use crate::support::openapi::Description;
 
 mod listing;
 mod service;
+mod webhooks;
 
 const ALL: &[CapabilityType] = &CapabilityType::ALL;
 
@@ -400,6 +401,7 @@ async fn every_request_is_in_the_official_description() {
             }
         }
         AzureDevOps.lookup(&api, &Lookup::FullName(rows[0].full_name.clone())).await.expect("a repository");
+        webhooks::call_everything(&api, &rows[0]).await;
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/providers/azure-devops/openapi");
     let mut descriptions = Vec::new();

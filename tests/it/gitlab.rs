@@ -29,6 +29,8 @@ use super::support::forge::{
 };
 use super::support::openapi::Description;
 
+mod webhooks;
+
 /// What the documentation has and the official description lacks.
 const DOCUMENTED: &[&str] = &["pagination"];
 
@@ -846,6 +848,7 @@ async fn every_request_is_one_that_gitlab_describes() {
         let first = setup.driver().refs(&api, &id, &wanted, None).await.expect("a page");
         setup.driver().refs(&api, &id, &wanted, first.next.first()).await.expect("a page");
     }
+    webhooks::call_everything(&setup).await;
     let description =
         Description::read(include_str!("../fixtures/providers/gitlab/openapi/gitlab.trimmed.json"));
     let requests = setup.forge.requests();

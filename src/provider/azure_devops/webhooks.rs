@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::CODE;
 use super::inspect::{VIEW, may_with_hooks};
@@ -73,9 +73,9 @@ struct SubscriptionRow {
     event_type: Option<String>,
     consumer_id: Option<String>,
     #[serde(default)]
-    publisher_inputs: BTreeMap<String, Option<String>>,
+    publisher_inputs: Map<String, Value>,
     #[serde(default)]
-    consumer_inputs: BTreeMap<String, Option<String>>,
+    consumer_inputs: Map<String, Value>,
 }
 
 impl SubscriptionRow {
@@ -117,8 +117,8 @@ impl SubscriptionRow {
     }
 }
 
-fn text<'a>(inputs: &'a BTreeMap<String, Option<String>>, name: &str) -> &'a str {
-    inputs.get(name).and_then(Option::as_deref).unwrap_or("")
+fn text<'a>(inputs: &'a Map<String, Value>, name: &str) -> &'a str {
+    inputs.get(name).and_then(Value::as_str).unwrap_or("")
 }
 
 /// The webhook that the subscriptions of a repository to one target are.

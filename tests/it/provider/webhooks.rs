@@ -41,14 +41,28 @@ fn hooked(id: &str) -> Option<Hooked> {
         secret: |hook| hook.secret.clone(),
     };
     // Providers whose drivers do not know webhooks yet have none; in the end all have.
-    const READY: &[&str] = &["bitbucket-cloud", "bitbucket-data-center", "gitea", "github"];
+    const READY: &[&str] =
+        &["azure-devops", "bitbucket-cloud", "bitbucket-data-center", "gitea", "github", "gitlab"];
     if !READY.contains(&id) {
         return None;
     }
     Some(match id {
         "bitbucket-cloud" => Hooked { refuses_local: true, ..plain("acme/website") },
         "bitbucket-data-center" => plain("WEB/acme-website"),
+        "azure-devops" => Hooked {
+            scheme: SecretScheme::BasicAuth,
+            rows: 4,
+            refuses_local: true,
+            ..plain("Fabrikam Fiber/Fabrikam Fiber")
+        },
         "gitea" => plain("acme/website"),
+        "gitlab" => Hooked {
+            scheme: SecretScheme::Token,
+            switches_off: false,
+            limit: Some(100),
+            refuses_local: true,
+            ..plain("acme/website")
+        },
         "github" => Hooked { limit: Some(20), refuses_local: true, ..plain("acme/website") },
         _ => return None,
     })

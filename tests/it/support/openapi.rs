@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::forge::Seen;
 
@@ -19,6 +19,8 @@ struct Operation {
     /// The parts of the path; `None` for a parameter.
     segments: Vec<Option<String>>,
     query: BTreeSet<String>,
+    /// The members of a JSON body, if the description names them.
+    body: Option<BTreeSet<String>>,
 }
 
 impl Description {
@@ -43,6 +45,7 @@ impl Description {
                     .filter_map(|parameter| parameter["name"].as_str().map(str::to_owned))
                     .collect();
                 operations.push(Operation {
+                    body: body_members(&root, operation),
                     method: method.to_ascii_uppercase(),
                     segments: segments(&template),
                     template: template.clone(),
@@ -53,8 +56,9 @@ impl Description {
         Self { operations }
     }
 
-    /// What a request has that the description does not: its path, or names in its query. `path` is the part
-    /// of the request's path that the description speaks of; `also` are names that other documentation has.
+    /// What a request has that the description does not: its path, names in its query, or members of its JSON body.
+    /// `path` is the part of the request's path that the description speaks of; `also` are names of the query that other
+    /// documentation has.
     pub(crate) fn problems(&self, seen: &Seen, path: &str, also: &[&str]) -> Vec<String> {
         let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
         let fitting = self
@@ -66,10 +70,18 @@ impl Description {
         let Some(operation) = fitting else {
             return vec![format!("{} {path} is not described", seen.method)];
         };
-        url::form_urlencoded::parse(seen.query.as_bytes())
+        let mut problems: Vec<String> = url::form_urlencoded::parse(seen.query.as_bytes())
             .filter(|(name, _)| !operation.query.contains(name.as_ref()) && !also.contains(&name.as_ref()))
             .map(|(name, _)| format!("{} {} has no parameter {name}", seen.method, operation.template))
-            .collect()
+            .collect();
+        let body: Option<Map<String, Value>> = serde_json::from_slice(&seen.body).ok();
+        if let (Some(body), Some(known)) = (body, &operation.body) {
+            let unknown = body.keys().filter(|name| !known.contains(*name));
+            problems.extend(
+                unknown.map(|name| format!("{} {} has no member {name}", seen.method, operation.template)),
+            );
+        }
+        problems
     }
 }
 
@@ -93,6 +105,16 @@ fn segments(template: &str) -> Vec<Option<String>> {
     parts.map(|part| (!parameter(part)).then(|| part.to_owned())).collect()
 }
 
+/// The members of the JSON body that an operation takes: OpenAPI 3 has a body of its own, Swagger 2 a parameter.
+fn body_members(root: &Value, operation: &Value) -> Option<BTreeSet<String>> {
+    let own = resolve(root, &operation["requestBody"]);
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let parameter = parameters.map(|parameter| resolve(root, parameter)).find(|it| it["in"] == "body");
+    let schema = parameter.map_or(&own["content"]["application/json"]["schema"], |it| &it["schema"]);
+    let members = resolve(root, schema)["properties"].as_object()?;
+    Some(members.keys().cloned().collect())
+}
+
 /// The thing that a `$ref` inside the same file names, or the thing itself.
 fn resolve<'a>(root: &'a Value, value: &'a Value) -> &'a Value {
     value["$ref"]
@@ -112,23 +134,28 @@ mod tests {
     fn what_a_description_lacks_is_told() {
         let description = Description::read(
             r##"{"basePath": "/api", "parameters": {"v": {"in": "query", "name": "api-version"}},
-                "paths": {"/things/{id}": {"get": {"parameters": [{"$ref": "#/parameters/v"}]}},
+                "paths": {"/things/{id}": {"get": {"parameters": [{"$ref": "#/parameters/v"}]},
+                              "put": {"requestBody": {"content": {"application/json": {"schema":
+                                  {"properties": {"name": {"type": "string"}}}}}}}},
                           "/things/self": {"get": {"parameters": [{"in": "query", "name": "page"}]}}}}"##,
         );
-        let problems = |method: &str, path: &str, query: &str| {
+        let with_body = |method: &str, path: &str, query: &str, body: &'static str| {
             let seen = Seen {
                 method: method.to_owned(),
                 path: path.to_owned(),
                 query: query.to_owned(),
                 headers: Vec::new(),
-                body: Bytes::new(),
+                body: Bytes::from_static(body.as_bytes()),
             };
             description.problems(&seen, path, &["extra"]).len()
         };
+        let problems = |method: &str, path: &str, query: &str| with_body(method, path, query, "");
         assert_eq!(problems("GET", "/api/things/a%2Fb", "api-version=1&extra=2"), 0);
         assert_eq!(problems("GET", "/api/things/self", "page=1"), 0);
         assert_eq!(problems("GET", "/api/things/self", "api-version=1"), 1);
         assert_eq!(problems("POST", "/api/things/1", ""), 1);
         assert_eq!(problems("GET", "/api/other", ""), 1);
+        assert_eq!(with_body("PUT", "/api/things/1", "", r#"{"name": "x"}"#), 0);
+        assert_eq!(with_body("PUT", "/api/things/1", "", r#"{"name": "x", "kind": 1}"#), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! The fake Azure DevOps, Services and Server: routes, who asks, which version.
 
 pub(crate) mod data;
+mod hooks;
 mod permissions;
 mod projects;
 mod refs;
@@ -20,7 +21,6 @@ use super::wire::{Reply, Seen, decode};
 use super::{AzureConfig, COLLECTION, ForgeConfig, ORGANIZATION, lock};
 use data::{Data, guid};
 use permissions::{evaluate, permissions};
-use projects::list;
 use refusal::{error, no_project, unauthorized, unrouted, version_error};
 use tokens::{AzureToken, SignIn, issue};
 
@@ -214,9 +214,11 @@ impl Instance {
             ("GET", Some(project), ["git", "repositories", id, "refs"]) => {
                 self.repository_refs(form, caller, project, id, &query)
             }
-            ("GET", None, ["hooks", "subscriptions"]) => {
-                need(caller, &["vso.code", "vso.work", "vso.build", "vso.hooks"])?;
-                Ok(list(0, ""))
+            (method, None, ["hooks", "subscriptions", rest @ ..]) => {
+                self.subscriptions(form, caller, (method, rest), &query, &seen.body)
+            }
+            ("POST", None, ["hooks", "subscriptionsquery"]) => {
+                self.query_subscriptions(form, caller, &seen.body)
             }
             ("GET", None, ["permissions", namespace, bits]) => {
                 Ok(permissions(form, caller, namespace, bits, &query))
@@ -225,6 +227,9 @@ impl Instance {
             _ => Err(unrouted(rest)),
         };
         reply.map(|mut reply| {
+            if reply.body.is_empty() {
+                return reply;
+            }
             reply.set("content-type", format!("application/json; charset=utf-8; api-version={version}"));
             reply
         })

@@ -38,11 +38,25 @@ pub(super) fn evaluate(form: Form<'_>, caller: &Caller, body: &[u8]) -> Result<R
     Ok(Reply::json(200, &batch))
 }
 
+/// What somebody may do with the subscriptions of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Right {
+    View = 1,
+    Edit = 2,
+}
+
+pub(super) fn may_with_hooks(form: Form<'_>, caller: &Caller, project: &str, right: Right) -> bool {
+    allowed(form, caller, SERVICE_HOOKS, &format!("PublisherSecurity/{project}"), right as u64)
+}
+
 /// Administrators may do everything in every second project, others may view hooks.
 fn allowed(form: Form<'_>, caller: &Caller, namespace: &str, token: &str, bits: u64) -> bool {
     let Caller::Known(user) = caller else {
         return false;
     };
+    if namespace.eq_ignore_ascii_case(SERVICE_HOOKS) && !user.sees_hooks {
+        return false;
+    }
     let project = token.split('/').nth(1).and_then(|id| form.data.find_project(id));
     let Some(place) = project else {
         return user.admin && !token.contains('/');

@@ -27,6 +27,23 @@ pub(super) fn forbidden(caller: &Caller) -> Reply {
     error(403, "Microsoft.TeamFoundation.Framework.Server", "AccessCheckException", &text)
 }
 
+pub(super) fn no_hook_right(caller: &Caller, project: &str) -> Reply {
+    let user = match caller {
+        Caller::Known(token) => token.user_id.as_str(),
+        Caller::Anonymous => ANONYMOUS,
+    };
+    let text = format!(
+        "Access Denied: {user} needs the following permission(s) on the resource PublisherSecurity/{project} to perform this action: Edit Subscription"
+    );
+    error(403, "Microsoft.TeamFoundation.Framework.Server", "AccessCheckException", &text)
+}
+
+/// An input of a subscription that is none. The words are made up, the exception is the service's.
+pub(super) fn hook_input(name: &str) -> Reply {
+    let text = format!("The value of the consumer input {name} is not valid.");
+    error(400, "Microsoft.VisualStudio.Services.ServiceHooks.WebApi", "SubscriptionInputException", &text)
+}
+
 pub(super) fn no_project(name: &str) -> Reply {
     let text = format!(
         "TF200016: The following project does not exist: {name}. Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server."

@@ -57,6 +57,8 @@ pub(crate) struct AzureToken {
     pub(crate) bearer: bool,
     /// Whether the user may edit service hook subscriptions.
     pub(crate) admin: bool,
+    /// Whether the user may view them.
+    pub(crate) sees_hooks: bool,
     /// The user's GUID.
     pub(crate) user_id: String,
     /// The user's account name, an address.
@@ -93,6 +95,7 @@ pub(super) fn issue() -> Vec<AzureToken> {
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
         bearer: token == known::ENTRA,
         admin,
+        sees_hooks: true,
         user_id: user_id.to_owned(),
         account: account.to_owned(),
         name: name.to_owned(),

@@ -30,6 +30,14 @@ pub(crate) struct GitlabConfig {
     pub(crate) total_limit: usize,
     /// `RateLimit-Limit`, `-Remaining` and `-Reset` (Unix seconds) on every answer, as gitlab.com's front sends them.
     pub(crate) rate_limit: Option<(u64, u64, u64)>,
+    /// How many webhooks a project can have (100 at gitlab.com).
+    pub(crate) hook_limit: usize,
+    /// The administrator lets webhooks go to this machine and its network.
+    pub(crate) local_targets: bool,
+    /// The flag `webhook_signing_token`, of 19.0 and above.
+    pub(crate) signing_tokens: bool,
+    /// Test deliveries are not answered with success.
+    pub(crate) receivers_fail: bool,
     /// A front proxy that decodes `%2F`, which turns every look-up by path into a 404.
     pub(crate) decodes_slashes: bool,
     /// Give the first projects names that try to break out: `../../etc`, control characters, 1 MB of text.
@@ -47,6 +55,10 @@ impl Default for GitlabConfig {
             offset_limit: None,
             total_limit: 10_000,
             rate_limit: None,
+            hook_limit: 100,
+            local_targets: false,
+            signing_tokens: true,
+            receivers_fail: false,
             decodes_slashes: false,
             hostile_rows: false,
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod data;
 mod groups;
+pub(super) mod hooks;
 mod projects;
 mod refs;
 mod refusal;

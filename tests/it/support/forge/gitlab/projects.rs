@@ -1,5 +1,7 @@
 //! Projects: listings, pages, single ones.
 
+use std::ops::Range;
+
 use super::super::wire::{Query, Reply, Seen, decode};
 use super::data::{Data, OLD_PATH, View};
 use super::refusal::{invalid, message, no_keyset, too_deep, unauthorized, unrouted};
@@ -93,8 +95,7 @@ impl Instance {
         if list.descending {
             rows.reverse();
         }
-        let start = ((list.page - 1) * list.per_page).min(total);
-        let rows = &rows[start..(start + list.per_page).min(total)];
+        let rows = &rows[list.range(total)];
         let reply = self.rows(rows, query, caller, permissions);
         Ok(self.offset_headers(reply, seen, query, list, total))
     }
@@ -208,16 +209,10 @@ impl Instance {
                 let view = self.view(index, query, caller, true);
                 self.repository_refs(&self.data.project(index), view, *kind == "tags", seen, query)
             }
-            ("GET" | "HEAD", ["hooks"]) => {
-                let list = List::parse(query)?;
-                if caller.is_none() {
-                    return Err(unauthorized());
-                }
-                if self.access(caller, index).level() < 40 {
-                    return Err(message(403, "403 Forbidden"));
-                }
-                let reply = Reply::new(200, "application/json", "[]");
-                Ok(self.offset_headers(reply, seen, query, &list, 0))
+            (_, ["hooks", rest @ ..]) => {
+                let caller = caller.ok_or_else(unauthorized)?;
+                let level = self.access(Some(caller), index).level();
+                self.webhooks(caller, (index, level), rest, seen, query)
             }
             _ => Err(unrouted()),
         }
@@ -274,6 +269,12 @@ pub(super) struct List {
 impl List {
     pub(super) fn offset(page: usize, per_page: usize) -> Self {
         Self { keyset: false, by_name: false, descending: false, page, per_page }
+    }
+
+    /// The places of an offset page among so many rows.
+    pub(super) fn range(&self, total: usize) -> Range<usize> {
+        let start = ((self.page - 1) * self.per_page).min(total);
+        start..(start + self.per_page).min(total)
     }
 
     /// Grape's checks of the values, then the one of the pager.
