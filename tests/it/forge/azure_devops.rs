@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{ask, assert_documented, azure, basic, documented, fixture, keys};
-use crate::support::forge::{AzureConfig, Forge, ForgeConfig, azure_tokens};
+use crate::support::forge::{AzureConfig, Forge, ForgeConfig, Hook, azure_tokens};
 
 #[tokio::test]
 async fn rows_have_every_recorded_member_and_no_undocumented_one() {
@@ -34,6 +34,28 @@ async fn rows_have_every_recorded_member_and_no_undocumented_one() {
     assert_eq!(keys(&single["_links"]), keys(&recorded["_links"]));
     let empty = list.iter().filter(|row| row.get("defaultBranch").is_none()).count();
     assert!(empty >= 2, "an empty and a disabled repository have no default branch");
+}
+
+#[tokio::test]
+async fn subscriptions_have_every_recorded_member_and_a_masked_password() {
+    let forge = Forge::small().await.expect("the forge starts");
+    let rows = azure(&forge, azure_tokens::GOOD, "_apis/git/repositories?api-version=7.1").await.json();
+    let repository = rows["value"][0]["id"].as_str().expect("an id");
+    let secret = "a-password-nobody-is-told";
+    let mut hook = Hook::new("https://example.com/hook", &["git.push"], Some(secret));
+    let project = rows["value"][0]["project"]["id"].as_str().expect("an id");
+    hook.more.insert("projectId".to_owned(), project.to_owned());
+    forge.hooks("azure-devops").add(repository, hook);
+    let path = "_apis/hooks/subscriptions?eventType=git.push&consumerId=webHooks&api-version=7.1";
+    let answer = azure(&forge, azure_tokens::GOOD, path).await;
+    assert!(!String::from_utf8_lossy(&answer.body).contains(secret));
+    let row = &answer.json()["value"][0];
+    assert_eq!(keys(row), keys(&fixture("azure-devops/go-scm/hook.json")));
+    let documented = fixture("azure-devops/documented/hooks--subscriptions--GET__hooks_subscriptions_.json");
+    let masked = &documented["responses"]["200"]["body"]["value"][1]["consumerInputs"]["password"];
+    assert_eq!(&row["consumerInputs"]["basicAuthPassword"], masked);
+    let other = "_apis/hooks/subscriptions?eventType=git.pullrequest.created&api-version=7.1";
+    assert_eq!(azure(&forge, azure_tokens::GOOD, other).await.json()["count"], 0);
 }
 
 #[tokio::test]

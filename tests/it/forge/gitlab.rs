@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{ask, assert_documented, documented, fixture, gitlab, keys};
-use crate::support::forge::{Forge, ForgeConfig, GitlabConfig, gitlab_tokens};
+use crate::support::forge::{Forge, ForgeConfig, GitlabConfig, Hook, gitlab_tokens};
 
 #[tokio::test]
 async fn rows_have_every_recorded_member_and_no_undocumented_one() {
@@ -33,6 +33,30 @@ async fn rows_have_every_recorded_member_and_no_undocumented_one() {
         keys(&recorded["response"]["body"]).difference(&keys(&stranger[0])).cloned().collect();
     assert!(missing.is_empty(), "missing {missing:?}");
     assert!(stranger[0].get("visibility").is_none(), "strangers are told no visibility");
+}
+
+#[tokio::test]
+async fn webhooks_have_every_recorded_member_no_undocumented_one_and_no_secret() {
+    let described = fixture("gitlab/openapi/gitlab.trimmed.json");
+    let described = keys(&described["components"]["schemas"]["APIEntitiesProjectHook"]["properties"]);
+    let recorded = fixture("gitlab/go-scm/hooks.json");
+    for (version, tells_secrets) in [("18.1.0-ee", false), ("19.0.0-ee", true)] {
+        let gitlab_config = GitlabConfig { version: version.to_owned(), ..GitlabConfig::default() };
+        let config = ForgeConfig { gitlab: gitlab_config, ..ForgeConfig::default() };
+        let forge = Forge::start(config).await.expect("the forge starts");
+        let project = gitlab(&forge, gitlab_tokens::GOOD, "projects/acme%2Fwebsite").await.json();
+        let secret = "a-secret-nobody-is-told";
+        let hook = Hook::new("http://example.com/hook", &["push_events"], Some(secret));
+        forge.hooks("gitlab").add(&project["id"].to_string(), hook);
+        let answer = gitlab(&forge, gitlab_tokens::GOOD, "projects/acme%2Fwebsite/hooks").await;
+        assert!(!String::from_utf8_lossy(&answer.body).contains(secret));
+        let row = keys(&answer.json()[0]);
+        let missing: Vec<_> = keys(&recorded[0]).difference(&row).cloned().collect();
+        assert!(missing.is_empty(), "missing {missing:?}");
+        let foreign: Vec<_> = row.difference(&described).collect();
+        assert!(foreign.is_empty(), "undocumented {foreign:?}");
+        assert_eq!(row.contains("signing_token_present"), tells_secrets, "{version}");
+    }
 }
 
 #[tokio::test]
