@@ -6,6 +6,7 @@ mod bitbucket_data_center;
 mod gitea;
 mod github;
 mod gitlab;
+mod hold;
 
 use std::collections::BTreeSet;
 use std::io;

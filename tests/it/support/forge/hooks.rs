@@ -92,6 +92,11 @@ impl Hooks {
         lock(&self.kept).rows.clone()
     }
 
+    /// How many were ever made.
+    pub(crate) fn made(&self) -> usize {
+        lock(&self.kept).made
+    }
+
     /// Those of a repository.
     pub(crate) fn of(&self, repository: &str) -> Vec<Hook> {
         let kept = lock(&self.kept);

@@ -24,10 +24,12 @@ macro_rules! recorded {
 mod azure_devops;
 mod bitbucket_cloud;
 mod bitbucket_data_center;
+mod control;
 mod fault;
 mod gitea;
 mod github;
 mod gitlab;
+mod hold;
 mod hooks;
 mod raw;
 mod refs;
@@ -50,6 +52,7 @@ pub(crate) use github::data::GithubConfig;
 pub(crate) use github::tokens::{GithubToken, TokenState as GithubTokenState, known as github_tokens};
 pub(crate) use gitlab::data::GitlabConfig;
 pub(crate) use gitlab::tokens::{GitlabToken, TokenKind, TokenState, known as gitlab_tokens};
+pub(crate) use hold::{Doing, Hold, HoldAt, Moment};
 pub(crate) use hooks::{Hook, HookState, Hooks};
 pub(crate) use wire::{Query, Reply, Seen};
 
@@ -173,6 +176,8 @@ impl Forge {
             origin,
             drip: config.drip,
             control: Mutex::new(Control { latency: config.latency, ..Control::default() }),
+            holds: hold::Holds::default(),
+            outside: control::Outside::default(),
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -351,15 +356,12 @@ impl Forge {
 
     /// The webhooks that a provider (`github`, ...) keeps: to be asked, altered, switched off, removed.
     pub(crate) fn hooks(&self, provider: &str) -> &Hooks {
-        match provider {
-            "azure-devops" => &self.shared.azure.hooks,
-            "bitbucket-cloud" => &self.shared.bitbucket_cloud.hooks,
-            "bitbucket-data-center" => &self.shared.bitbucket_data_center.hooks,
-            "gitea" => &self.shared.gitea.hooks,
-            "github" => &self.shared.github.hooks,
-            "gitlab" => &self.shared.gitlab.hooks,
-            other => panic!("there is no fake of {other}"),
-        }
+        self.shared.hooks(provider).unwrap_or_else(|| panic!("there is no fake of {provider}"))
+    }
+
+    /// Holds up one call of that kind that is still to come.
+    pub(crate) fn hold(&self, at: HoldAt) -> Hold {
+        self.shared.holds.set(at)
     }
 
     /// Takes from a token, or from its user, the right to change webhooks. It still reads what it read before.
@@ -431,6 +433,8 @@ struct Shared {
     bitbucket_cloud: bitbucket_cloud::Instance,
     bitbucket_data_center: bitbucket_data_center::Instance,
     control: Mutex<Control>,
+    holds: hold::Holds,
+    outside: control::Outside,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
     connections: AtomicUsize,
@@ -441,9 +445,30 @@ impl Shared {
         lock(&self.control)
     }
 
-    /// Answers one request: remembered, delayed, then scripted, faulty or true.
-    async fn answer(&self, seen: Seen) -> Answer {
+    /// The webhooks of a provider, if there is such a fake.
+    fn hooks(&self, provider: &str) -> Option<&Hooks> {
+        Some(match provider {
+            "azure-devops" => &self.azure.hooks,
+            "bitbucket-cloud" => &self.bitbucket_cloud.hooks,
+            "bitbucket-data-center" => &self.bitbucket_data_center.hooks,
+            "gitea" => &self.gitea.hooks,
+            "github" => &self.github.hooks,
+            "gitlab" => &self.gitlab.hooks,
+            _ => return None,
+        })
+    }
+
+    /// Answers one request, held up where a test wants it.
+    async fn answer(self: &Arc<Self>, seen: Seen) -> Answer {
+        if let Some(path) = seen.path.strip_prefix("/forge/") {
+            return Answer::Reply(control::answer(self, path, &seen).await);
+        }
         let _gauge = Gauge::enter(self);
+        hold::answer(self, seen).await
+    }
+
+    /// Remembered, delayed, then scripted, faulty or true.
+    async fn reply(&self, seen: Seen) -> Answer {
         let (latency, scripted, rule) = {
             let mut control = self.control();
             if control.seen.len() == REMEMBERED {
