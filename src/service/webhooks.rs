@@ -98,7 +98,7 @@ impl Webhooks {
     ///
     /// [`Error::LinkNotFound`], [`Error::Unreadable`], [`Error::StoreUnavailable`].
     pub async fn read(&self, name: &LinkName) -> Result<Shown, Error> {
-        self.shown(self.link(name).await?.link.clone()).await
+        self.shown(self.0.link(name).await?.link.clone()).await
     }
 
     /// Compares the webhook with the provider now, and makes, adopts or repairs it.
@@ -108,7 +108,7 @@ impl Webhooks {
     /// [`Error::LinkNotFound`], [`Error::Invalid`] for a link without a webhook, [`Error::Disabled`],
     /// [`Error::Provider`].
     pub async fn ensure(&self, context: &Context, name: &LinkName) -> Result<(Ensured, Shown), Error> {
-        let record = self.live(name).await?;
+        let record = self.0.live_link(name).await?;
         let Some(key) = record.link.webhook_key() else { return Err(without_webhook()) };
         let kept = self.0.keep_webhook(&key, Pace::awaited(context.deadline)).await?;
         let shown = self.read(name).await?;
@@ -133,7 +133,7 @@ impl Webhooks {
     pub async fn delete(&self, context: &Context, name: &LinkName, etag: &str) -> Result<(), Error> {
         let core = &*self.0;
         for _ in 0..MAX_ROUNDS {
-            let record = self.live(name).await?;
+            let record = self.0.live_link(name).await?;
             if record.link.webhook_key().is_none() {
                 return Ok(());
             }
@@ -201,7 +201,7 @@ impl Webhooks {
     /// As [`Self::ensure`], without those of the provider.
     pub async fn setup(&self, context: &Context, name: &LinkName) -> Result<Setup, Error> {
         let core = &*self.0;
-        let link = &self.live(name).await?.link;
+        let link = &self.0.live_link(name).await?.link;
         let record = self.kept_record(link).await?;
         let provider = core.provider(link.provider.as_str())?;
         let wanted = WantedWebhook {
@@ -250,7 +250,7 @@ impl Webhooks {
         if let Some(answer) = core.answered_before(&name.tenant, repeat.as_ref()).await? {
             return Ok(Done::Before(answer));
         }
-        let link = self.live(name).await?.link.clone();
+        let link = self.0.live_link(name).await?.link.clone();
         let Some(key) = link.webhook_key() else { return Err(without_webhook()) };
         let now = core.clock.now();
         let overlap_end = now.saturating_add(overlap);
@@ -370,17 +370,6 @@ impl Webhooks {
             Ok(provider) => provider.webhook_setup(&link.repository, &wanted).scheme,
             Err(_) => SecretScheme::HmacSha256,
         }
-    }
-
-    /// The stored link of that name, also one that is being unlinked.
-    async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, Error> {
-        self.0.store.link(name).await.map_err(|error| Error::from_link_store(error, name))
-    }
-
-    /// The stored link of that name.
-    async fn live(&self, name: &LinkName) -> Result<Arc<LinkRecord>, Error> {
-        let record = self.link(name).await?;
-        if record.link.is_live() { Ok(record) } else { Err(Error::LinkNotFound(name.to_string())) }
     }
 
     /// The record that the webhook of a link is kept in.

@@ -2,6 +2,7 @@
 
 mod across;
 mod between;
+mod deliveries;
 mod editing;
 mod expiry;
 mod findings;
@@ -16,3 +17,4 @@ mod repositories;
 mod requests;
 mod tenancy;
 mod validation;
+mod webhooks;

@@ -17,7 +17,7 @@ use crate::support::forge::{
 };
 
 mod bench;
-mod deliveries;
+pub(crate) mod deliveries;
 mod habits;
 mod told;
 mod webhooks;

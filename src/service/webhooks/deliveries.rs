@@ -69,7 +69,7 @@ impl Webhooks {
         let incoming = Arc::new(incoming);
         match receiver {
             Receiver::Link(name) => {
-                let link = self.live(name).await?.link.clone();
+                let link = self.0.live_link(name).await?.link.clone();
                 match link.webhook_key() {
                     Some(_) => self.verify_for(link, &incoming).await,
                     None => Ok(Err(DeliveryRefusal::NoWebhook)),
@@ -92,7 +92,7 @@ impl Webhooks {
         };
         for (provider, repository_id) in &named {
             for name in self.links_to(tenant, provider, repository_id).await? {
-                let link = match self.live(&name).await {
+                let link = match self.0.live_link(&name).await {
                     Ok(record) => record.link.clone(),
                     Err(Error::LinkNotFound(_)) => continue,
                     Err(error) => return Err(error),

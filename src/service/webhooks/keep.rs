@@ -78,7 +78,8 @@ pub(in crate::service) enum Kept {
 impl Core {
     /// One pass over the webhook of that key: alone among all passes of this process. Cancel-safe as a crash is.
     pub(in crate::service) async fn keep_webhook(&self, key: &WebhookKey, pace: Pace) -> Result<Kept, Error> {
-        let _held = self.work.hold(key).await;
+        let held = tokio::time::timeout_at(pace.deadline, self.work.hold(key)).await;
+        let _held = held.map_err(|_| Error::DeadlineExceeded)?;
         for _ in 0..MAX_ROUNDS {
             let Some(record) = self.webhook_record(key).await? else { return Ok(Kept::Nothing) };
             match (Pass { core: self, stored: record.clone(), record, pace }).run().await {
@@ -156,9 +157,11 @@ impl<'c> Pass<'c> {
             return self.remove().await;
         }
         if !self.record.is_kept() {
-            if self.record.due.take().is_some() {
-                self.save(None, Vec::new()).await?;
-            }
+            // Nobody keeps it here; links that waited for its removal wait no longer.
+            let gone = self.departed().await?;
+            self.record.departing.clear();
+            self.record.due = None;
+            self.save(None, gone).await?;
             return Ok(Kept::Nothing);
         }
         let mut lacking = None;
@@ -241,7 +244,7 @@ impl<'c> Pass<'c> {
         let repository = self.repository(way).await?;
         let wanted = self.wanted(&way.connection);
         let listed = way.provider.webhooks(&way.api, &repository, &wanted).await;
-        let found = listed.map_err(|error| way.trouble(error))?;
+        let mut found = listed.map_err(|error| way.trouble(error))?;
         self.record.full_name.clone_from(&repository.full_name);
         self.record.last_check_time = Some(core.clock.now());
 
@@ -254,11 +257,11 @@ impl<'c> Pass<'c> {
         if ours.is_none() && self.record.remote_id.is_some() && !replaced {
             self.record.state = WebhookState::Missing;
         }
-        if let Some(dead) = ours.as_ref().filter(|hook| hook.health == WebhookHealth::Dead) {
+        if let Some(dead) = ours.take_if(|hook| hook.health == WebhookHealth::Dead) {
             self.record.state = WebhookState::DisabledByProvider;
             // Whether it was gone already is all the same.
             match way.provider.delete_webhook(&way.api, &repository, &dead.id).await {
-                Ok(()) | Err(ProviderError::NotFound) => ours = None,
+                Ok(()) | Err(ProviderError::NotFound) => found.retain(|hook| hook.id != dead.id),
                 Err(error) => return Err(way.trouble(error)),
             }
         }
@@ -349,7 +352,8 @@ impl<'c> Pass<'c> {
         let drifted = !hook.drift.is_empty() || hook.health == WebhookHealth::SwitchedOff;
         let mut done = if made { Kept::Created } else { Kept::Nothing };
         let mut now_there = hook;
-        if rotating || drifted {
+        // What a lost call left may have missed its last step: some providers take the secret in a second one.
+        if rotating || drifted || made && in_place {
             if drifted && !made {
                 self.record.state = WebhookState::Drifted;
             }

@@ -161,9 +161,10 @@ fn join(record: WebhookRecord, link: &Link, user: WebhookUser, now: Timestamp) -
         next.due = Some(now);
     } else {
         if record.state == WebhookState::Deleting {
-            next.state = WebhookState::ManualRequired;
+            let there = record.remote_id.is_some();
+            next.state = if there { WebhookState::Active } else { WebhookState::ManualRequired };
         }
-        next.due = None;
+        next.due = (!next.departing.is_empty()).then_some(now);
     }
     Change::PutWebhook { record: Box::new(next), expected }
 }

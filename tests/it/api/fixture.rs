@@ -30,6 +30,8 @@ pub(super) struct Side {
     pub(super) hand_over: fn(&Forge),
     /// Has the token `good` refused from now on.
     pub(super) revoke: fn(&Forge),
+    /// Has it accepted again.
+    pub(super) revive: fn(&Forge),
 }
 
 impl Side {
@@ -96,6 +98,9 @@ pub(super) fn gitlab(forge: &Forge) -> Side {
         revoke: |forge| {
             forge.edit_gitlab_token(gitlab_tokens::GOOD, |token| token.state = TokenState::Revoked);
         },
+        revive: |forge| {
+            forge.edit_gitlab_token(gitlab_tokens::GOOD, |token| token.state = TokenState::Active);
+        },
     }
 }
 
@@ -115,6 +120,7 @@ pub(super) fn azure(forge: &Forge) -> Side {
             });
         },
         revoke: |forge| forge.edit_azure_token(azure_tokens::GOOD, |token| token.alive = false),
+        revive: |forge| forge.edit_azure_token(azure_tokens::GOOD, |token| token.alive = true),
     }
 }
 
@@ -135,6 +141,9 @@ fn github(forge: &Forge) -> Side {
         },
         revoke: |forge| {
             forge.edit_github_token(github_tokens::GOOD, |token| token.state = GithubTokenState::Dead);
+        },
+        revive: |forge| {
+            forge.edit_github_token(github_tokens::GOOD, |token| token.state = GithubTokenState::Active);
         },
     }
 }
@@ -157,6 +166,9 @@ fn gitea(forge: &Forge) -> Side {
         revoke: |forge| {
             forge.edit_gitea_token(gitea_tokens::GOOD, |token| token.state = GiteaTokenState::Deleted);
         },
+        revive: |forge| {
+            forge.edit_gitea_token(gitea_tokens::GOOD, |token| token.state = GiteaTokenState::Active);
+        },
     }
 }
 
@@ -177,6 +189,9 @@ fn bitbucket_cloud(forge: &Forge) -> Side {
         },
         revoke: |forge| {
             forge.edit_bitbucket_cloud_token(bitbucket_cloud_tokens::GOOD, |token| token.alive = false);
+        },
+        revive: |forge| {
+            forge.edit_bitbucket_cloud_token(bitbucket_cloud_tokens::GOOD, |token| token.alive = true);
         },
     }
 }
@@ -199,6 +214,11 @@ fn bitbucket_data_center(forge: &Forge) -> Side {
         revoke: |forge| {
             forge.edit_data_center_token(data_center_tokens::GOOD, |token| {
                 token.state = DataCenterTokenState::Dead;
+            });
+        },
+        revive: |forge| {
+            forge.edit_data_center_token(data_center_tokens::GOOD, |token| {
+                token.state = DataCenterTokenState::Active;
             });
         },
     }

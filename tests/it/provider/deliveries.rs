@@ -10,11 +10,13 @@ mod gitlab;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gitmoor::domain::credential::Secret;
 use gitmoor::domain::delivery::{
     Delivery, DeliveryHeaders, DeliveryRefusal, PullRequest, PullRequestState, RefChange,
 };
-use gitmoor::domain::webhook::{SecretScheme, WebhookEvent};
+use gitmoor::domain::webhook::{BASIC_AUTH_USERNAME, SecretScheme, WebhookEvent};
 use gitmoor::provider::{Provider, Providers};
 use gitmoor::seal::proves;
 use ring::hmac;
@@ -307,4 +309,47 @@ fn members_of_another_kind_are_no_reason_to_refuse() {
         let told = told.unwrap_or_else(|refusal| panic!("{name}: {refusal:?}"));
         assert!(told.repository_id.is_empty() && told.actor.is_none(), "{name}: {told:?}");
     });
+}
+
+/// A push as the provider of that id would deliver it about the repository `id`, proven with `secret`: headers and body.
+pub(crate) fn push_about(provider: &str, id: &str, secret: &str) -> (Vec<(String, String)>, Vec<u8>) {
+    let usable = |sample: &Sample| {
+        // A signature that covers a time is the driver's own test.
+        sample.expected.event == WebhookEvent::Push && sample.scheme != SecretScheme::SigningToken
+    };
+    let sample = samples(provider).into_iter().find(usable).expect("a sample of a push");
+    let mut body: serde_json::Value = serde_json::from_slice(&sample.body).expect("JSON");
+    rename(&mut body, &sample.expected.repository_id, id);
+    let body = serde_json::to_vec(&body).expect("JSON");
+    let proof = |header: &str, was: &str| match sample.scheme {
+        SecretScheme::BasicAuth => {
+            format!("Basic {}", STANDARD.encode(format!("{BASIC_AUTH_USERNAME}:{secret}")))
+        }
+        SecretScheme::Token => secret.to_owned(),
+        _ if header == "x-hub-signature" && was.starts_with("sha1=") => was.to_owned(),
+        _ => {
+            let prefix = if was.starts_with("sha256=") { "sha256=" } else { "" };
+            format!("{prefix}{}", hmac_hex(secret.as_bytes(), &[&body]))
+        }
+    };
+    let headers = sample.headers.iter().map(|(name, value)| {
+        let lower = name.to_ascii_lowercase();
+        let carries = sample.proof_headers.contains(&lower.as_str());
+        (name.clone(), if carries { proof(&lower, value) } else { value.clone() })
+    });
+    (headers.collect(), body)
+}
+
+/// Puts the id `new` wherever `old` stands.
+fn rename(value: &mut serde_json::Value, old: &str, new: &str) {
+    use serde_json::Value;
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| rename(value, old, new)),
+        Value::Object(members) => members.values_mut().for_each(|value| rename(value, old, new)),
+        Value::Number(number) if number.to_string() == old => {
+            *value = new.parse::<u64>().expect("a number").into();
+        }
+        Value::String(text) if text == old => new.clone_into(text),
+        _ => {}
+    }
 }
