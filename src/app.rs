@@ -34,6 +34,7 @@ use crate::provider::gateway::Gateway;
 use crate::seal::{KeyFileError, KeyRing, SealError, ServiceSecret};
 use crate::service::Core;
 use crate::service::connections::Connections;
+use crate::service::git::Git;
 use crate::service::housekeeping::Retention;
 use crate::service::links::Links;
 use crate::service::repositories::Repositories;
@@ -353,6 +354,7 @@ impl App {
         let repositories = RepositoryHandlers::new(
             Repositories::new(Arc::clone(&self.core)),
             Links::new(Arc::clone(&self.core)),
+            Git::new(Arc::clone(&self.core)),
             self.limits.stream_total,
         );
         let webhooks = WebhookHandlers::new(Webhooks::new(Arc::clone(&self.core)));

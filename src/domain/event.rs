@@ -92,7 +92,8 @@ pub struct Event {
     pub uid: String,
     /// Whose trail it belongs to.
     pub tenant: TenantId,
-    /// The full name of what it is about: a connection, a repository link or a webhook.
+    /// The full name of what it is about: a connection, a repository link, a webhook or a
+    /// repository.
     pub resource: String,
     /// In whose trails it shows, each once: mostly one connection, two where a link moved from one to the other.
     pub connections: Vec<ConnectionId>,

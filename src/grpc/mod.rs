@@ -2,6 +2,7 @@
 
 pub mod connections;
 pub mod convert;
+pub mod git;
 pub mod layers;
 pub mod links;
 pub mod names;

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::links::LinkHandlers;
 use super::names::RepositoryOrLink;
 use super::repeat::content;
-use super::{convert, names, open, status};
+use super::{convert, git, names, open, status};
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::repository_service_server::RepositoryService;
@@ -18,6 +18,7 @@ use crate::provider::Lookup;
 use crate::service::checked;
 use crate::service::draft::Violations;
 use crate::service::error::Error;
+use crate::service::git::Git;
 use crate::service::links::Links;
 use crate::service::page_token::Binding;
 use crate::service::repositories::{Batch, PageRequest, Repositories, Section, Wanted};
@@ -33,15 +34,16 @@ const ROWS_PER_MESSAGE: usize = 500;
 #[derive(Debug, Clone)]
 pub struct RepositoryHandlers {
     repositories: Repositories,
+    git: Git,
     links: LinkHandlers,
     stream_total: Duration,
 }
 
 impl RepositoryHandlers {
-    /// Handlers in front of `repositories` and `links`. A stream ends after `stream_total`.
+    /// Handlers in front of `repositories`, `links` and `git`. A stream ends after `stream_total`.
     #[must_use]
-    pub const fn new(repositories: Repositories, links: Links, stream_total: Duration) -> Self {
-        Self { repositories, links: LinkHandlers::new(links), stream_total }
+    pub const fn new(repositories: Repositories, links: Links, git: Git, stream_total: Duration) -> Self {
+        Self { repositories, links: LinkHandlers::new(links), git, stream_total }
     }
 
     async fn list(
@@ -289,16 +291,16 @@ impl RepositoryService for RepositoryHandlers {
 
     async fn find_connections(
         &self,
-        _request: Request<v1::FindConnectionsRequest>,
+        request: Request<v1::FindConnectionsRequest>,
     ) -> Result<Response<v1::FindConnectionsResponse>, Status> {
-        Err(Status::unimplemented("FindConnections"))
+        git::find(&self.git, request).await.map(Response::new).map_err(status::of)
     }
 
     async fn generate_git_credential(
         &self,
-        _request: Request<v1::GenerateGitCredentialRequest>,
+        request: Request<v1::GenerateGitCredentialRequest>,
     ) -> Result<Response<v1::GenerateGitCredentialResponse>, Status> {
-        Err(Status::unimplemented("GenerateGitCredential"))
+        git::credential(&self.git, request).await.map(Response::new).map_err(status::of)
     }
 
     type MigrateRepositoryLinksStream =
@@ -398,7 +400,7 @@ fn wanted(
     }
 }
 
-fn check_text(field: &str, text: &str, violations: &mut Violations) {
+pub(super) fn check_text(field: &str, text: &str, violations: &mut Violations) {
     if text.len() > MAX_TEXT_BYTES {
         violations.push(FieldViolation::new(field, FieldReason::TooLong, "at most 2,048 bytes"));
     } else if text.chars().any(char::is_control) {

@@ -195,6 +195,15 @@ pub fn of(error: Error) -> Status {
         .precondition("CREDENTIAL_ACCOUNT_CHANGED", name.to_string(), "The credential is of another account.")
         .status(),
         Error::Provider { error, credential, provider } => provider_error(error, credential, provider),
+        Error::CredentialExpired { name, expire_time } => Answer::new(
+            Code::FailedPrecondition,
+            ErrorReason::CredentialExpired,
+            format!("The token of {name} has ended. {}", cause_remedy(RejectionCause::Expired)),
+        )
+        .meta("cause", RejectionCause::Expired.as_str().to_owned())
+        .meta("expireTime", convert::time(expire_time).to_string())
+        .help(cause_remedy(RejectionCause::Expired), "")
+        .status(),
         Error::KeyUnavailable { key_id } => Answer::new(
             Code::FailedPrecondition,
             ErrorReason::EncryptionKeyUnavailable,

@@ -28,8 +28,8 @@ use self::wire::{fetch_as_somebody, identified, is_marked};
 use super::api::Api;
 use super::credential::is_jwt;
 use super::{
-    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
-    ProviderError, RefList, Walk,
+    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, GitHosts, Inspection, List, Lookup, Presence,
+    Provider, ProviderError, RefList, Walk,
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
@@ -218,6 +218,14 @@ impl Provider for AzureDevOps {
             return Err(ProviderError::NotFound);
         }
         by_name(api, &project, &name).await
+    }
+
+    fn git_hosts(&self, api_url: &::url::Url) -> GitHosts {
+        url::git_hosts(api_url)
+    }
+
+    fn named(&self, api_url: &::url::Url, clone_url: &str) -> Option<String> {
+        url::named(api_url, clone_url)
     }
 
     async fn refs(

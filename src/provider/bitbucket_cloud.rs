@@ -23,12 +23,13 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::api::{Api, authorize_with};
 use super::{
-    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
-    ProviderError, RefList, Walk,
+    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, GitHosts, Inspection, List, Lookup, Presence,
+    Provider, ProviderError, RefList, Walk,
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
@@ -239,6 +240,14 @@ impl Provider for BitbucketCloud {
 
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
         lookup::find_by(api, what).await
+    }
+
+    fn git_hosts(&self, api_url: &Url) -> GitHosts {
+        endpoint::git_hosts(api_url)
+    }
+
+    fn named(&self, api_url: &Url, clone_url: &str) -> Option<String> {
+        endpoint::named(api_url, clone_url)
     }
 
     async fn refs(

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, StatusCode};
+use url::Url;
 
 use super::api::{Api, authorize_with};
 use super::{
@@ -201,6 +202,10 @@ impl Provider for BitbucketDataCenter {
 
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
         lookup::find(api, what).await
+    }
+
+    fn named(&self, api_url: &Url, clone_url: &str) -> Option<String> {
+        endpoint::named(api_url, clone_url)
     }
 
     async fn refs(

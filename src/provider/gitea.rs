@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderMap;
+use url::Url;
 
 use super::api::{Api, authorize_with};
 use super::credential::is_jwt;
@@ -160,6 +161,10 @@ impl Provider for Gitea {
 
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
         lookup::find(api, what).await
+    }
+
+    fn named(&self, api_url: &Url, clone_url: &str) -> Option<String> {
+        endpoint::named(api_url, clone_url)
     }
 
     async fn refs(

@@ -19,11 +19,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use url::Url;
 
 use super::api::{Api, Call, authorize_with};
 use super::{
-    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, Inspection, List, Lookup, Presence, Provider,
-    ProviderError, RefList,
+    About, CredentialFieldAbout, CredentialKindAbout, Endpoint, GitHosts, Inspection, List, Lookup, Presence,
+    Provider, ProviderError, RefList,
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::Scope;
@@ -161,6 +162,14 @@ impl Provider for Github {
 
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError> {
         lookup::find(api, what).await
+    }
+
+    fn git_hosts(&self, api_url: &Url) -> GitHosts {
+        endpoint::git_hosts(api_url)
+    }
+
+    fn named(&self, api_url: &Url, clone_url: &str) -> Option<String> {
+        endpoint::named(api_url, clone_url)
     }
 
     async fn refs(

@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::ProviderError;
+use crate::domain::violation::{FieldReason, Refusal};
 
 /// A link for a browser or for git over HTTP(S), without user info; empty if it is none.
 pub(crate) fn web_link(text: &str) -> String {
@@ -147,6 +148,12 @@ impl CloneUrl {
         }
     }
 
+    /// Whether the path of a web URL lies below `root`; SSH ones have none.
+    pub(crate) fn is_below(&self, root: &str) -> bool {
+        let inside = self.path.strip_prefix(root.trim_matches('/'));
+        !self.is_web() || root.is_empty() || inside.is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// Whether it is a URL for a browser or for git over HTTP(S), not for SSH.
     pub(crate) const fn is_web(&self) -> bool {
         self.site.port.is_some()
@@ -157,6 +164,54 @@ impl CloneUrl {
     pub(crate) fn is_at(&self, api: &Url, shown: &[&str]) -> bool {
         Site::of(api).is_some_and(|site| site.fits(&self.site))
             || shown.iter().any(|text| Self::parse(text).is_ok_and(|other| other.site.fits(&self.site)))
+    }
+}
+
+/// A clone URL as it is asked about: of a form that git takes, without a password and without the name of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneAddress(String);
+
+impl CloneAddress {
+    /// Takes `https://host/path`, `ssh://git@host/path` or `git@host:path`. Whoever the user info named is forgotten;
+    /// over SSH it is always `git`.
+    ///
+    /// # Errors
+    ///
+    /// `URL_MALFORMED`; the text is not echoed.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        Self::cleaned(text).map(Self).ok_or_else(|| {
+            let told =
+                "send the clone URL as the provider shows it, such as https://git.example/group/project.git";
+            Refusal::new(FieldReason::UrlMalformed, told)
+        })
+    }
+
+    /// The URL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn cleaned(text: &str) -> Option<String> {
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return None;
+        }
+        let link = if text.contains("://") {
+            let mut url = Url::parse(text).ok()?;
+            // What git would take for an option is no host.
+            url.host_str().filter(|host| !host.is_empty() && !host.starts_with('-'))?;
+            let user = if url.scheme() == "ssh" { "git" } else { "" };
+            url.set_password(None).ok()?;
+            url.set_username(user).ok()?;
+            url.set_query(None);
+            url.set_fragment(None);
+            if user.is_empty() { web_link(url.as_str()) } else { ssh_link(url.as_str()) }
+        } else {
+            let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+            let (_, place) = authority.split_once('@').unwrap_or(("", authority));
+            ssh_link(&format!("git@{place}{path}"))
+        };
+        (CloneUrl::parse(&link).is_ok()).then_some(link)
     }
 }
 
@@ -193,7 +248,56 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_clone_address_forgets_whose_it_was() {
+        for (text, kept) in [
+            ("https://git.test/a/b.git", "https://git.test/a/b.git"),
+            ("https://oauth2:secret@git.test:8443/a/b.git?x=secret#secret", "https://git.test:8443/a/b.git"),
+            ("https://secret@git.test/a/b", "https://git.test/a/b"),
+            ("HTTP://Git.test/a/b", "http://git.test/a/b"),
+            ("ssh://casey:secret@git.test:2222/a/b.git", "ssh://git@git.test:2222/a/b.git"),
+            ("ssh://git.test/a/b.git", "ssh://git@git.test/a/b.git"),
+            ("git@git.test:a/b.git", "git@git.test:a/b.git"),
+            ("secret@git.test:a/b.git", "git@git.test:a/b.git"),
+            ("casey:secret@git.test:a/b.git", "git@git.test:a/b.git"),
+            ("git.test:a/b.git", "git@git.test:a/b.git"),
+            // Azure DevOps' names may hold spaces.
+            ("https://git.test/a%20b/_git/c", "https://git.test/a%20b/_git/c"),
+        ] {
+            assert_eq!(CloneAddress::parse(text).map(|url| url.0).as_deref(), Ok(kept), "{text}");
+        }
+        for bad in [
+            "",
+            "git.test/a/b",
+            "file:///a/b",
+            "ext::sh -c x",
+            "ftp://git.test/a/b",
+            "https://",
+            "https://git.test/a b",
+            "git@-oProxyCommand=x:a",
+            "secret@",
+            "ssh://-oProxyCommand=x/a",
+        ] {
+            let refusal = CloneAddress::parse(bad).map(|url| url.0).expect_err(bad);
+            assert!(!refusal.description.contains("secret"));
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_clone_address_holds_no_user_info(user in "[a-z0-9:%]{1,9}", path in "[a-z/@:.]{0,9}", form in 0..3) {
+            let text = match form {
+                0 => format!("https://secret{user}@git.test/{path}"),
+                1 => format!("ssh://secret{user}@git.test/{path}"),
+                _ => format!("secret{user}@git.test:{path}"),
+            };
+            if let Ok(CloneAddress(kept)) = CloneAddress::parse(&text) {
+                proptest::prop_assert!(!kept.contains("secret"), "{kept}");
+                let again = CloneAddress::parse(&kept);
+                proptest::prop_assert_eq!(again.map(|url| url.0), Ok(kept));
+            }
+        }
+
         /// What is called plain is what a parser makes of it.
         #[test]
         fn a_plain_host_is_the_one_that_a_parser_finds(

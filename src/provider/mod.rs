@@ -36,6 +36,7 @@ mod endpoint;
 pub mod error;
 mod fields;
 pub mod gateway;
+mod git_hosts;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
@@ -46,6 +47,8 @@ mod paging;
 pub mod session;
 
 pub use error::{ProviderError, RejectionCause, Restriction};
+pub use git_hosts::GitHosts;
+pub use links::CloneAddress;
 
 use api::Api;
 
@@ -173,6 +176,15 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// [`ProviderError::NotFound`] if the token sees none there, or the clone URL is of another host; see
     /// [`ProviderError`].
     async fn lookup(&self, api: &Api, what: &Lookup) -> Result<Repository, ProviderError>;
+
+    /// Where the instance of `api_url` serves git. By default where its API is.
+    fn git_hosts(&self, api_url: &Url) -> GitHosts {
+        GitHosts::of(api_url)
+    }
+
+    /// The full name of the repository that a clone URL (without user info) names at the instance of `api_url`, or a
+    /// page of it, by the form of the URL alone. `None` if it can name none there: another host, path or organization.
+    fn named(&self, api_url: &Url, clone_url: &str) -> Option<String>;
 
     /// One page of the branches or tags of the repository of that stable id; `at` is `None` for the first one. The
     /// answer has at most one following cursor and about `list.page_size` rows.

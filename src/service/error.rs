@@ -136,6 +136,14 @@ pub enum Error {
         /// The provider's title, for people.
         provider: &'static str,
     },
+    /// The connection's token has ended, by the provider's own word of its time.
+    #[error("the connection's token has ended")]
+    CredentialExpired {
+        /// Which connection.
+        name: ConnectionName,
+        /// When it ended.
+        expire_time: Timestamp,
+    },
     /// The key that seals the record is not in the key ring.
     #[error("the key {key_id} is not in the key file")]
     KeyUnavailable {

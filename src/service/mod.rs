@@ -5,6 +5,7 @@ pub mod connections;
 pub mod draft;
 pub mod error;
 pub mod filter;
+pub mod git;
 pub mod housekeeping;
 pub mod links;
 pub mod listing;

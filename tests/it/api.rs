@@ -7,6 +7,7 @@ mod editing;
 mod expiry;
 mod findings;
 mod fixture;
+mod git;
 mod hostile;
 mod links;
 mod listing;

@@ -57,15 +57,16 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "grpc",
-        // Three plain types of the provider module are part of what the service takes and gives, and the handlers
-        // translate them: `About` is the answer of GetProvider, `Lookup` the question of LookupRepository, and
-        // `ProviderError` lies within `service::error::Error`. A copy of each would be one more place to forget.
+        // Four plain types of the provider module are part of what the service takes and gives, and the handlers
+        // translate them: `About` is the answer of GetProvider, `Lookup` the question of LookupRepository,
+        // `CloneAddress` that of FindConnections, and `ProviderError` lies within `service::error::Error`. A copy of each would be one more place to forget.
         // Nothing with behaviour is open: no trait, no session, no implementation.
         may_use: &[
             "domain",
             "service",
             "proto",
             "provider::About",
+            "provider::CloneAddress",
             "provider::Lookup",
             "provider::ProviderError",
             "provider::RejectionCause",

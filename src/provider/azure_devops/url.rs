@@ -6,7 +6,7 @@ use url::Url;
 use crate::domain::base_url::{BaseUrl, MAX_URL_BYTES};
 use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation};
-use crate::provider::Endpoint;
+use crate::provider::{Endpoint, GitHosts};
 
 /// Azure DevOps Services.
 pub(super) const CLOUD_HOST: &str = "dev.azure.com";
@@ -103,6 +103,22 @@ pub(super) fn clone_target(base: &Url, clone_url: &str) -> Option<(String, Strin
     let below = path.get(root.len()..)?;
     let same_root = root.iter().zip(&path).all(|(a, b)| a.eq_ignore_ascii_case(b));
     (same_host && same_port && same_root).then(|| repository_of(below))?
+}
+
+/// The full name that a clone URL names at the endpoint `base` by its form; see [`crate::provider::Provider::named`].
+pub(super) fn named(base: &Url, clone_url: &str) -> Option<String> {
+    let (project, name) = clone_target(base, clone_url).filter(|_| git_hosts(base).serve(clone_url))?;
+    (is_name(&project) && is_name(&name)).then(|| format!("{project}/{name}"))
+}
+
+/// Where git is served: Services has two hosts for an organization, and others for SSH.
+pub(super) fn git_hosts(base: &Url) -> GitHosts {
+    match cloud_organization(base) {
+        Some(Some(organization)) => {
+            GitHosts::named(&[CLOUD_HOST, &format!("{organization}{OLD_CLOUD_SUFFIX}")], &SSH_HOSTS)
+        }
+        _ => GitHosts::of(base),
+    }
 }
 
 /// Project and repository of a path below an organization or a collection.

@@ -8,7 +8,7 @@ use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::provider::endpoint::unused_scope;
 use crate::provider::links::{self, CloneUrl, host, without_git};
-use crate::provider::{Endpoint, ProviderError};
+use crate::provider::{Endpoint, GitHosts, ProviderError};
 
 /// Where people are.
 const WEB_HOST: &str = "bitbucket.org";
@@ -194,6 +194,20 @@ pub(super) fn clone_target(api: &Url, text: &str) -> Result<(String, String), Pr
         return Err(ProviderError::NotFound);
     };
     full_name(path).ok_or(ProviderError::NotFound)
+}
+
+/// The full name that a clone URL names by its form; see [`crate::provider::Provider::named`].
+pub(super) fn named(api: &Url, clone_url: &str) -> Option<String> {
+    let url = CloneUrl::parse(clone_url).ok()?;
+    let is_here = git_hosts(api).serve(clone_url) && (is_cloud(api) || url.is_below(gateway_root(api)));
+    let (workspace, name) = clone_target(api, clone_url).ok().filter(|_| is_here)?;
+    Some(format!("{workspace}/{name}"))
+}
+
+/// Where git is served: not where the API is. SSH goes to Bitbucket itself, also behind a gateway.
+pub(super) fn git_hosts(api: &Url) -> GitHosts {
+    let cloud = GitHosts::named(&[WEB_HOST], &SSH_HOSTS);
+    if is_cloud(api) { cloud } else { GitHosts::of(api).with_ssh_of(cloud) }
 }
 
 /// Workspace and repository of a path; a page of the repository may follow.

@@ -8,7 +8,7 @@ use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation, Refusal};
 use crate::provider::endpoint::{MAX_CANDIDATES, candidates, root_of, unused_scope};
 use crate::provider::links::{CloneUrl, without_git};
-use crate::provider::{Endpoint, ProviderError};
+use crate::provider::{Endpoint, GitHosts, ProviderError};
 
 /// The path of the API below the context path.
 const API_PATH: &str = "/rest/api/latest";
@@ -152,6 +152,14 @@ fn is_name(text: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&text.len())
         && !matches!(text, "." | ".." | "~")
         && !text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '/' | '\\'))
+}
+
+/// The full name that a clone URL names at the instance of `api` by its form; see [`crate::provider::Provider::named`].
+pub(super) fn named(api: &Url, clone_url: &str) -> Option<String> {
+    let url = CloneUrl::parse(clone_url).ok()?;
+    let (place, said) = Place::of_clone_url(&url).ok()?;
+    let is_here = GitHosts::of(api).serve(clone_url) && (!url.is_web() || said == root(api));
+    is_here.then(|| place.to_string())
 }
 
 /// The context path of an instance, without slashes around it.

@@ -5,8 +5,9 @@ use url::Url;
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation};
-use crate::provider::Endpoint;
 use crate::provider::endpoint::{candidates, root_of, unused_scope};
+use crate::provider::links::{CloneUrl, without_git};
+use crate::provider::{Endpoint, GitHosts};
 
 /// The path of the API below the root, which may be a sub-path of its host.
 const API_PATH: &str = "/api/v1";
@@ -54,6 +55,15 @@ fn roots(path: &str) -> Vec<String> {
         return vec![root_of(&segments)];
     }
     candidates(segments)
+}
+
+/// The full name that a clone URL names at the instance of `api` by its form; see [`crate::provider::Provider::named`].
+pub(super) fn named(api: &Url, clone_url: &str) -> Option<String> {
+    let url = CloneUrl::parse(clone_url).ok()?;
+    let is_here = GitHosts::of(api).serve(clone_url) && url.is_below(root(api));
+    let mut segments = url.path_below(root(api)).split('/');
+    let (owner, name) = (segments.next()?, segments.next()?);
+    is_here.then(|| format!("{owner}/{}", without_git(name)))
 }
 
 /// The path of the instance before its API, empty or with a slash before it alone.

@@ -5,9 +5,9 @@ use url::Url;
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation};
-use crate::provider::Endpoint;
 use crate::provider::endpoint::{candidates, root_of, unused_scope};
 use crate::provider::links::{CloneUrl, without_git};
+use crate::provider::{Endpoint, GitHosts};
 
 /// The hosts of GitHub's own cloud that people paste, the one of its pages first.
 const CLOUD_HOSTS: [&str; 3] = ["github.com", "www.github.com", "api.github.com"];
@@ -142,6 +142,24 @@ pub(super) fn full_name(url: &CloneUrl, api: &Url) -> Option<String> {
     Some(format!("{owner}/{}", without_git(name)))
 }
 
+/// The full name that a clone URL names at the instance of `api` by its form; see [`crate::provider::Provider::named`].
+pub(super) fn named(api: &Url, clone_url: &str) -> Option<String> {
+    let url = CloneUrl::parse(clone_url).ok()?;
+    let is_here = git_hosts(api).serve(clone_url) && url.is_below(root(api));
+    is_here.then(|| full_name(&url, api))?
+}
+
+/// Where git is served: in the cloud not where the API is.
+pub(super) fn git_hosts(api: &Url) -> GitHosts {
+    match Cloud::of(api) {
+        Some(Cloud::Main) => {
+            GitHosts::named(&CLOUD_HOSTS[..2], &[CLOUD_HOSTS[0], CLOUD_HOSTS[1], CLOUD_SSH_HOST])
+        }
+        Some(cloud) => GitHosts::named(&[&cloud.web_host()], &[&cloud.web_host()]),
+        None => GitHosts::of(api),
+    }
+}
+
 /// Whether a clone URL is of the instance of `api`, whose repository shows the clone URLs `shown`.
 pub(super) fn is_at(url: &CloneUrl, text: &str, api: &Url, shown: &[&str]) -> bool {
     let cloud = crate::provider::links::host(text).and_then(|host| Cloud::of_host(&host));
@@ -240,8 +258,11 @@ mod tests {
         ] {
             let url = CloneUrl::parse(text).expect("a clone URL");
             assert_eq!(is_at(&url, text, api, &[]), at, "{text}");
+            let address = crate::provider::CloneAddress::parse(text).expect("a clone URL");
+            assert_eq!(named(api, address.as_str()).is_some(), at, "{text}");
             if at {
                 assert_eq!(full_name(&url, api).as_deref(), Some("o/r"), "{text}");
+                assert_eq!(named(api, address.as_str()).as_deref(), Some("o/r"), "{text}");
             }
         }
     }

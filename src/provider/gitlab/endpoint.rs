@@ -5,9 +5,9 @@ use url::Url;
 use crate::domain::base_url::BaseUrl;
 use crate::domain::connection::{Hosting, Scope};
 use crate::domain::violation::{FieldReason, FieldViolation};
-use crate::provider::Endpoint;
 use crate::provider::endpoint::{candidates, root_of, unused_scope};
 use crate::provider::links::{CloneUrl, without_git};
+use crate::provider::{Endpoint, GitHosts};
 
 /// The host of GitLab's own cloud.
 const CLOUD_HOST: &str = "gitlab.com";
@@ -72,6 +72,14 @@ fn roots(path: &str) -> Vec<String> {
 pub(super) fn full_path(url: &CloneUrl, api: &Url) -> String {
     let path = url.path_below(relative_root(api));
     without_git(path.split("/-/").next().unwrap_or("").trim_end_matches('/')).to_owned()
+}
+
+/// The full path that a clone URL names at the instance of `api` by its form; see
+/// [`crate::provider::Provider::named`].
+pub(super) fn named(api: &Url, clone_url: &str) -> Option<String> {
+    let url = CloneUrl::parse(clone_url).ok()?;
+    let is_here = GitHosts::of(api).serve(clone_url) && url.is_below(relative_root(api));
+    Some(full_path(&url, api)).filter(|path| is_here && path.contains('/'))
 }
 
 /// The path of the instance before its API, empty or with a slash before it alone.
