@@ -137,13 +137,15 @@ pub(super) fn delivery(body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
         told.actor = resource.pushed_by.and_then(Person::account);
     } else if let Some(action) = word.strip_prefix("git.pullrequest.") {
         told.event = WebhookEvent::PullRequest;
-        told.action = clean(action);
+        told.action = name(Some(action));
         told.pull_request = pull_request(&resource);
         // Of the event; the pull request itself says only when it was opened and closed.
         told.moment = name(body.created_date.as_deref());
         // Nothing names who changed it; who opened it did so only when it was new.
         let person = if action == "created" { resource.created_by } else { resource.closed_by };
         told.actor = person.and_then(Person::account);
+    } else {
+        told.action = name(Some(&word));
     }
     Ok(told)
 }
@@ -301,6 +303,7 @@ mod tests {
     fn what_is_missing_or_odd_stays_empty() {
         let comment = told(recorded!("issue_comment.json"));
         assert_eq!(comment.event, WebhookEvent::Other);
+        assert_eq!(comment.action, "ms.vss-code.git-pullrequest-comment-event");
         assert!(is_guid(&comment.repository_id), "{}", comment.repository_id);
         let odd = told(
             br#"{"eventType":"git.push","id":"../x","resource":{"repository":{"id":"1"},"refUpdates":7}}"#,

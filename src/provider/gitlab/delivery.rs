@@ -122,7 +122,8 @@ struct Commit {
 /// What a delivery tells.
 pub(super) fn delivery(headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
     let body: Body = object(body)?;
-    let event = match body.object_kind.as_deref().or(body.event_name.as_deref()) {
+    let word = body.object_kind.as_deref().or(body.event_name.as_deref());
+    let event = match word {
         Some("push") => WebhookEvent::Push,
         Some("tag_push") => WebhookEvent::Tag,
         Some("merge_request") => WebhookEvent::PullRequest,
@@ -143,7 +144,11 @@ pub(super) fn delivery(headers: &DeliveryHeaders, body: &[u8]) -> Result<Deliver
         .find_map(|header| headers.get(header));
     Ok(Delivery {
         event,
-        action: attributes.action.as_deref().map_or_else(String::new, clean),
+        action: match event {
+            WebhookEvent::Push | WebhookEvent::Tag => String::new(),
+            WebhookEvent::PullRequest => name(attributes.action.as_deref()),
+            WebhookEvent::Other => name(attributes.action.as_deref().or(word)),
+        },
         repository_id: id.map_or_else(String::new, |id| id.0.to_string()),
         full_name: name(project.and_then(|project| project.path_with_namespace.as_deref())),
         changes: change.into_iter().filter(|change| !change.git_ref.is_empty()).collect(),
@@ -310,6 +315,7 @@ mod tests {
     fn what_is_missing_or_odd_stays_empty() {
         let odd = told(br#"{"object_kind":"pipeline","project":{"id":7,"path_with_namespace":"a/b"}}"#);
         assert_eq!((odd.event, odd.repository_id.as_str()), (WebhookEvent::Other, "7"));
+        assert_eq!(odd.action, "pipeline");
         let odd = told(br#"{"object_kind":"push","ref":7,"project":"x","project_id":-1,"user":[]}"#);
         assert_eq!((odd.event, odd.repository_id.as_str(), odd.changes.len()), (WebhookEvent::Push, "", 0));
         let odd = told(br#"{"object_kind":"merge_request","object_attributes":null}"#);

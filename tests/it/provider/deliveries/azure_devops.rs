@@ -161,6 +161,7 @@ pub(super) fn samples() -> Vec<Sample> {
             Delivery {
                 repository_id: text(&commented["id"]),
                 full_name: format!("{}/{}", text(&commented["project"]["name"]), text(&commented["name"])),
+                action: text(&comment["eventType"]),
                 actor: None,
                 delivery_id: text(&comment["id"]),
                 ..told(Other, Vec::new())

@@ -198,7 +198,12 @@ pub(super) fn samples() -> Vec<Sample> {
                 body!("go-scm/webhooks/pull_request_merge"),
                 told_of("merge", "2017-12-10 17:08:07 UTC", PullRequestState::Merged),
             ),
-            sample("a pipeline", "Pipeline Hook", pipeline, told(Other, "51764", Vec::new())),
+            sample(
+                "a pipeline",
+                "Pipeline Hook",
+                pipeline,
+                Delivery { action: "pipeline".to_owned(), ..told(Other, "51764", Vec::new()) },
+            ),
         ]
     };
     all().into_iter().chain(all().into_iter().map(signed)).chain([published()]).collect()
