@@ -562,6 +562,8 @@ fn nothing<T>() -> Answer<T> {
 
 #[tonic::async_trait]
 impl ConnectionService for Echo {
+    type WatchConnectionsStream = tokio_stream::Empty<Result<v1::WatchConnectionsResponse, Status>>;
+
     async fn get_connection(&self, _: Request<v1::GetConnectionRequest>) -> Answer<v1::Connection> {
         Ok(Response::new(self.0.clone()))
     }
@@ -607,6 +609,20 @@ impl ConnectionService for Echo {
         &self,
         _: Request<v1::VerifyConnectionRequest>,
     ) -> Answer<v1::VerifyConnectionResponse> {
+        nothing()
+    }
+
+    async fn watch_connections(
+        &self,
+        _: Request<v1::WatchConnectionsRequest>,
+    ) -> Answer<Self::WatchConnectionsStream> {
+        nothing()
+    }
+
+    async fn list_connection_events(
+        &self,
+        _: Request<v1::ListConnectionEventsRequest>,
+    ) -> Answer<v1::ListConnectionEventsResponse> {
         nothing()
     }
 }

@@ -295,7 +295,7 @@ impl App {
         let draining = Draining::default();
         let (reporter, health) = tonic_health::server::health_reporter();
         set_health(&reporter, true).await;
-        let routes = self.routes(health)?;
+        let routes = self.routes(health, &draining)?;
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
         // One for all listeners: the bound is the process's.
@@ -349,8 +349,9 @@ impl App {
     fn routes(
         &self,
         health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+        draining: &Draining,
     ) -> Result<Routes, Error> {
-        let connections = ConnectionHandlers::new(Connections::new(Arc::clone(&self.core)));
+        let connections = ConnectionHandlers::new(Connections::new(Arc::clone(&self.core)), draining.clone());
         let repositories = RepositoryHandlers::new(
             Repositories::new(Arc::clone(&self.core)),
             Links::new(Arc::clone(&self.core)),

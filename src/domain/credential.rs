@@ -259,6 +259,8 @@ pub struct CredentialInfo {
     pub missing_scopes: Vec<String>,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// Whether the audit trail has told that it ends soon.
+    pub expiry_told: bool,
     /// When it ends.
     pub expire_time: Option<Timestamp>,
     /// Who said so.

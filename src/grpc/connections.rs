@@ -3,9 +3,12 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
+use super::layers::Draining;
 use super::repeat::{content, content_of, decode, repeat};
+use super::watch::{Notices, watch};
 use super::{convert, names, open, status};
 use crate::domain::connection::Connection;
+use crate::domain::event::Event;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::connection_service_server::ConnectionService;
@@ -17,16 +20,17 @@ use crate::service::filter::{Filter, OrderBy};
 use crate::service::listing::Query;
 use crate::service::once::Done;
 use crate::service::page_token::Binding;
+use crate::service::trail::ListEvents;
 
 /// The handlers: decode, call the service, encode.
 #[derive(Debug, Clone)]
-pub struct ConnectionHandlers(Connections);
+pub struct ConnectionHandlers(Connections, Draining);
 
 impl ConnectionHandlers {
-    /// Handlers in front of `connections`.
+    /// Handlers in front of `connections`; a watch ends when `draining` starts.
     #[must_use]
-    pub const fn new(connections: Connections) -> Self {
-        Self(connections)
+    pub const fn new(connections: Connections, draining: Draining) -> Self {
+        Self(connections, draining)
     }
 
     async fn create(&self, request: Request<v1::CreateConnectionRequest>) -> Result<v1::Connection, Error> {
@@ -187,6 +191,26 @@ impl ConnectionHandlers {
         Ok(convert::connection(self.0.read(&name).await?))
     }
 
+    async fn events(
+        &self,
+        request: Request<v1::ListConnectionEventsRequest>,
+    ) -> Result<v1::ListConnectionEventsResponse, Error> {
+        let (_, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let parent = names::connection_or_all("parent", &message.parent, &mut violations);
+        let filter = violations.take("filter", Filter::parse::<Event>(&message.filter));
+        let page_size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
+        let page_token = std::mem::take(&mut message.page_token);
+        violations.finish()?;
+        let (parent, filter) = (checked(parent)?, checked(filter)?);
+        let binding = Binding(content("ListConnectionEvents", &message));
+        let page = self.0.events(ListEvents { parent, filter, page_size, page_token, binding }).await?;
+        Ok(v1::ListConnectionEventsResponse {
+            connection_events: page.entries.into_iter().map(convert::connection_event).collect(),
+            next_page_token: page.next_page_token,
+        })
+    }
+
     fn provider(&self, name: &str) -> Result<v1::Provider, Error> {
         let mut violations = Violations::default();
         let id = names::provider("name", name, &mut violations);
@@ -197,6 +221,8 @@ impl ConnectionHandlers {
 
 #[tonic::async_trait]
 impl ConnectionService for ConnectionHandlers {
+    type WatchConnectionsStream = Notices;
+
     async fn list_providers(
         &self,
         _request: Request<v1::ListProvidersRequest>,
@@ -259,6 +285,20 @@ impl ConnectionService for ConnectionHandlers {
         request: Request<v1::VerifyConnectionRequest>,
     ) -> Result<Response<v1::VerifyConnectionResponse>, Status> {
         self.verify(request).await.map(Response::new).map_err(status::of)
+    }
+
+    async fn watch_connections(
+        &self,
+        request: Request<v1::WatchConnectionsRequest>,
+    ) -> Result<Response<Self::WatchConnectionsStream>, Status> {
+        watch(&self.0, &self.1, request).await.map(Response::new).map_err(status::of)
+    }
+
+    async fn list_connection_events(
+        &self,
+        request: Request<v1::ListConnectionEventsRequest>,
+    ) -> Result<Response<v1::ListConnectionEventsResponse>, Status> {
+        self.events(request).await.map(Response::new).map_err(status::of)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod events;
 mod links;
 mod webhooks;
 
@@ -9,5 +10,6 @@ pub(super) use decode::{credential_draft, draft, edit, min_permission, page_size
 pub(super) use encode::{
     connection, found, git_ref, namespace, provider, report, time, warning, webhook_event,
 };
+pub(super) use events::connection_event;
 pub(super) use links::{link, link_draft, link_edit};
 pub(super) use webhooks::{delivery, rotated, webhook};

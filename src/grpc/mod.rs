@@ -9,6 +9,7 @@ pub mod names;
 mod repeat;
 pub mod repositories;
 pub mod status;
+mod watch;
 pub mod webhooks;
 
 use tonic::{Extensions, Request};

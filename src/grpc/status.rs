@@ -175,6 +175,22 @@ pub fn of(error: Error) -> Status {
                 .to_owned(),
         )
         .status(),
+        Error::ResumeTokenExpired => Answer::new(
+            Code::OutOfRange,
+            ErrorReason::ResumeTokenExpired,
+            "The changes behind this resume_token are no longer kept. Start again without one and with include_initial."
+                .to_owned(),
+        )
+        .status(),
+        Error::WatcherTooSlow { resume_token } => Answer::new(
+            Code::OutOfRange,
+            ErrorReason::WatcherTooSlow,
+            "The messages of this watch were not read as fast as connections change. Start again with the resume_token \
+             of the last message that was read; the metadata `resumeToken` is that of the last one that was sent."
+                .to_owned(),
+        )
+        .meta("resumeToken", resume_token)
+        .status(),
         Error::Disabled { name } => Answer::new(
             Code::FailedPrecondition,
             ErrorReason::ConnectionDisabled,

@@ -25,6 +25,7 @@ pub(super) fn summary(connection: &Connection) -> Fields {
         _ => credential.expire_time.map(|time| time.unix_seconds().to_string()).unwrap_or_default(),
     };
     [
+        ("uid", connection.uid.clone()),
         ("display_name", connection.display_name.as_str().to_owned()),
         ("provider", connection.provider.to_string()),
         ("base_url", connection.base_url.clone()),

@@ -53,6 +53,11 @@ impl Connections {
         Self(core)
     }
 
+    /// What the service works with.
+    pub(super) fn core(&self) -> &Core {
+        &self.0
+    }
+
     /// All providers, in the order of their ids.
     pub fn providers(&self) -> impl Iterator<Item = &'static About> {
         self.0.gateway.providers().iter().map(Provider::about)

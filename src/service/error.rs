@@ -42,6 +42,15 @@ pub enum Error {
         /// The name that cannot be had.
         name: String,
     },
+    /// The events behind a resume token are no longer kept.
+    #[error("the events behind the resume token are no longer kept")]
+    ResumeTokenExpired,
+    /// A watcher reads slower than connections change.
+    #[error("the watcher is too slow")]
+    WatcherTooSlow {
+        /// Goes on behind the last message that it was sent.
+        resume_token: String,
+    },
     /// The tenant has no such repository link, or it is being unlinked.
     #[error("there is no repository link {0}")]
     LinkNotFound(String),

@@ -8,11 +8,11 @@ use super::filter::{Filter, Filtered, OrderBy, Ordered, Place};
 use super::page_token::{self, Binding};
 
 /// Rows of one page where the caller names no number.
-const DEFAULT_PAGE_SIZE: usize = 50;
+pub(super) const DEFAULT_PAGE_SIZE: usize = 50;
 /// Most rows of one page; larger wishes are cut to it.
-const MAX_PAGE_SIZE: usize = 500;
+pub(super) const MAX_PAGE_SIZE: usize = 500;
 /// Most bytes of one page, roughly: clients refuse messages above 4 MiB unless they are told otherwise.
-const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
+pub(super) const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Records read from the store at a time while a listing looks through a tenant.
 pub(super) const SCAN_BATCH: usize = 256;
 

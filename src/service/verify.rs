@@ -123,6 +123,7 @@ impl Core {
             expire_time_source,
             version,
             create_time: now,
+            expiry_told: false,
             last_use_time: None,
         }
     }

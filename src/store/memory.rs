@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -119,6 +119,10 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<ListedEvent>, StoreError> {
         trail::events(&self.state().rows, tenant, connection, after, limit)
+    }
+
+    async fn event_range(&self, tenant: &TenantId) -> Result<RangeInclusive<u64>, StoreError> {
+        trail::range(&self.state().rows, tenant)
     }
 
     fn appended(&self, tenant: &TenantId) -> watch::Receiver<()> {

@@ -3,6 +3,7 @@
 //! A backend is one file beside this one. All of them run the same conformance suite
 //! (`tests/it/store.rs`), so what is promised here is promised by each.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -105,6 +106,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         after: u64,
         limit: usize,
     ) -> Result<Vec<ListedEvent>, StoreError>;
+
+    /// The sequence numbers of the oldest audit event of a tenant that is kept and of the newest one. Where none is
+    /// kept, the first is one more than the last. What is in it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; [`StoreError::Unreadable`] if what guards the trail does not decode.
+    async fn event_range(&self, tenant: &TenantId) -> Result<RangeInclusive<u64>, StoreError>;
 
     /// A signal that changes whenever an event of the tenant was appended, from now on.
     fn appended(&self, tenant: &TenantId) -> watch::Receiver<()>;

@@ -286,6 +286,7 @@ mod tests {
     use crate::domain::event::{Event, EventType};
 
     const GOLDEN_V1: &str = include_str!("../../tests/golden/records_v1.txt");
+    const GOLDEN_V2: &str = include_str!("../../tests/golden/records_v2.txt");
     const KEY: &[u8] = b"c\0key";
 
     fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -339,6 +340,7 @@ mod tests {
                         read_code: Capability::Unknown,
                         manage_webhooks: Capability::No,
                     },
+                    expiry_told: false,
                     expire_time: Some(at(1)),
                     expire_time_source: ExpireTimeSource::Declared,
                     version: 3,
@@ -400,18 +402,36 @@ mod tests {
         }
     }
 
-    fn golden(which: &str) -> Vec<u8> {
-        let line = GOLDEN_V1.lines().find_map(|line| line.strip_prefix(which)).expect("a line").trim();
+    fn golden(file: &str, which: &str) -> Vec<u8> {
+        let line = file.lines().find_map(|line| line.strip_prefix(which)).expect("a line").trim();
         (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).expect("hex")).collect()
     }
 
     #[test]
     fn golden_records_of_version_1_stay_readable() {
-        assert_eq!(decode_connection(KEY, name(), &golden("connection ")), Ok(full()));
-        let event_v1 = decode_event(KEY, &name().tenant, &golden("event ")).expect("readable");
+        assert_eq!(decode_connection(KEY, name(), &golden(GOLDEN_V1, "connection ")), Ok(full()));
+        let event_v1 = decode_event(KEY, &name().tenant, &golden(GOLDEN_V1, "event ")).expect("readable");
         assert_eq!((event_v1.event, event_v1.hash), (event(), Vec::new()));
         let Remembered { tenant, request_id, .. } = remembered();
-        assert_eq!(decode_remembered(KEY, &tenant, &request_id, &golden("remembered ")), Ok(remembered()));
+        assert_eq!(
+            decode_remembered(KEY, &tenant, &request_id, &golden(GOLDEN_V1, "remembered ")),
+            Ok(remembered())
+        );
+    }
+
+    fn head() -> (TrailRow, TrailsRow) {
+        let [before, hash, mac, all] = [1, 2, 3, 4].map(|byte| vec![byte; 32]);
+        let row = TrailRow { first: 3, before, chained: 2, last: 9, hash, broken: 7, mac };
+        (row, TrailsRow { trails: 5, broken: true, mac: all })
+    }
+
+    #[test]
+    fn golden_records_of_version_2_stay_readable() {
+        let stored = decode_event(KEY, &name().tenant, &golden(GOLDEN_V2, "event ")).expect("readable");
+        assert_eq!((stored.event, stored.hash), (event(), vec![6; 32]));
+        assert_eq!(stored.bytes, encode_event(&event()), "what is hashed stays the same");
+        assert_eq!(unwrap(KEY, &golden(GOLDEN_V2, "trail ")), Ok(head().0));
+        assert_eq!(unwrap(KEY, &golden(GOLDEN_V2, "trails ")), Ok(head().1));
     }
 
     /// Prints the golden lines; run it by hand when a version is added, never to change an old file.
@@ -421,6 +441,8 @@ mod tests {
         let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         println!("connection {}", hex(encode_connection(KEY, &full())));
         println!("event {}", hex(wrap_event(KEY, encode_event(&event()), vec![6; 32])));
+        println!("trail {}", hex(wrap(KEY, &head().0)));
+        println!("trails {}", hex(wrap(KEY, &head().1)));
         println!("remembered {}", hex(encode_remembered(KEY, &remembered())));
     }
 

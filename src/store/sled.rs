@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -307,6 +308,12 @@ impl Store for SledStore {
             self.settled().await?;
         }
         Ok(events)
+    }
+
+    async fn event_range(&self, tenant: &TenantId) -> Result<RangeInclusive<u64>, StoreError> {
+        let range = trail::range(&*self.disk, tenant)?;
+        self.settled().await?;
+        Ok(range)
     }
 
     fn appended(&self, tenant: &TenantId) -> watch::Receiver<()> {

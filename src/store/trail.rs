@@ -1,6 +1,6 @@
 //! The audit trail of a tenant: reading it, checking its chain, and letting go of what is too old.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use super::chain::Chain;
 use super::layout::{self, Rows};
@@ -148,6 +148,12 @@ pub(super) fn count_heads(
     row.mac = chain.heads(&row);
     let bytes = record::wrap(&key, &row);
     Ok((key, bytes))
+}
+
+/// See [`super::Store::event_range`].
+pub(super) fn range(rows: &impl Rows, tenant: &TenantId) -> Result<RangeInclusive<u64>, StoreError> {
+    let last = layout::tenant_row(rows, tenant)?.unwrap_or_default().last_event;
+    Ok(head(rows, tenant, last)?.row.first..=last)
 }
 
 /// See [`super::Store::events`].

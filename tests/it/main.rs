@@ -23,3 +23,4 @@ mod outbound;
 mod provider;
 mod readme;
 mod store;
+mod watch;

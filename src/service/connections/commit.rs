@@ -51,6 +51,7 @@ impl Connections {
             if connection.credential.version == known.version {
                 connection.credential.last_use_time =
                     connection.credential.last_use_time.max(known.last_use_time);
+                connection.credential.expiry_told |= known.expiry_told;
             }
             let change = replace_change(&current, connection, next.sealed.clone());
             let changes = vec![change, Change::Append(event.clone())];

@@ -117,6 +117,8 @@ struct CredentialRow {
     create_time: i64,
     #[prost(int64, optional, tag = "18")]
     last_use_time: Option<i64>,
+    #[prost(bool, tag = "19")]
+    expiry_told: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -279,6 +281,7 @@ impl From<&CredentialInfo> for CredentialRow {
             granted_scopes,
             missing_scopes,
             capabilities: Capabilities { list_repositories, read_code, manage_webhooks },
+            expiry_told,
             expire_time,
             expire_time_source,
             version,
@@ -294,6 +297,7 @@ impl From<&CredentialInfo> for CredentialRow {
             list_repositories: list_repositories.number(),
             read_code: read_code.number(),
             manage_webhooks: manage_webhooks.number(),
+            expiry_told: *expiry_told,
             expire_time: expire_time.map(Timestamp::unix_micros),
             expire_time_source: expire_time_source.number(),
             version: *version,
@@ -343,6 +347,7 @@ impl CredentialRow {
                 read_code: Capability::from_number(self.read_code)?,
                 manage_webhooks: Capability::from_number(self.manage_webhooks)?,
             },
+            expiry_told: self.expiry_told,
             expire_time: self.expire_time.map(Timestamp::from_unix_micros),
             expire_time_source: ExpireTimeSource::from_number(self.expire_time_source)?,
             version: self.version,

@@ -1,5 +1,6 @@
 //! What comes between a read and its write: bookkeeping, and the same request a second time.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -127,6 +128,10 @@ impl Store for Meddled {
         limit: usize,
     ) -> Result<Vec<ListedEvent>, StoreError> {
         self.inner.events(tenant, connection, after, limit).await
+    }
+
+    async fn event_range(&self, tenant: &TenantId) -> Result<RangeInclusive<u64>, StoreError> {
+        self.inner.event_range(tenant).await
     }
 
     fn appended(&self, tenant: &TenantId) -> watch::Receiver<()> {

@@ -134,6 +134,7 @@ pub(crate) fn record(of: &str, connection: &str, display_name: &str) -> Connecti
                     read_code: Capability::Yes,
                     manage_webhooks: Capability::Yes,
                 },
+                expiry_told: false,
                 expire_time: Some(at),
                 expire_time_source: ExpireTimeSource::Provider,
                 version: 1,
