@@ -171,6 +171,9 @@ pub struct WebhookUser {
     pub events: BTreeSet<WebhookEvent>,
 }
 
+/// Most secrets that verify beside the one in use. More rotations within one overlap end the oldest early.
+pub const MAX_FORMER: usize = 8;
+
 /// A secret that was in use before, and verifies for a while longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerSecret {
@@ -189,6 +192,8 @@ pub struct NextSecret {
     pub sealed: Sealed,
     /// Until when the secret before it verifies.
     pub overlap_until: Timestamp,
+    /// Whether a call that tells it to the provider was ever begun.
+    pub told: bool,
 }
 
 /// What stands in the store before a webhook is made, so that a lost answer is found by listing.
@@ -232,8 +237,8 @@ pub struct WebhookRecord {
     pub scheme: Option<SecretScheme>,
     /// Counts the secrets, from 1 on.
     pub secret_version: i64,
-    /// The secret before.
-    pub former: Option<FormerSecret>,
+    /// The secrets before that still verify, the newest last; at most [`MAX_FORMER`].
+    pub former: Vec<FormerSecret>,
     /// The secret after.
     pub next: Option<NextSecret>,
     /// The request that made the newest secret; empty where it had no id.

@@ -183,7 +183,9 @@ impl Gates {
     {
         let deadline = deadline_of(&request);
         let is_background = request.extensions().get::<Background>().is_some();
-        self.wait_open(deadline).await?;
+        // Work that nobody waits for is put off by whoever does it, instead of holding a place while it waits.
+        let patience = if is_background { Instant::now() } else { deadline };
+        self.wait_open(patience).await?;
         let mut permits = Vec::with_capacity(3);
         if is_background {
             self.leave_a_reserve()?;

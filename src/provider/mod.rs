@@ -204,10 +204,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     ) -> Result<Page<Ref>, ProviderError>;
 
     /// How git signs in with a credential of that form, whose account is `account` as far as is known.
-    fn git_login(&self, form: &CredentialForm, account: Option<&Account>) -> GitLogin {
-        let _ = (form, account);
-        GitLogin { username: String::new(), scheme: crate::domain::credential::AuthScheme::Basic }
-    }
+    fn git_login(&self, form: &CredentialForm, account: Option<&Account>) -> GitLogin;
 
     /// The webhooks of the repository that deliver to `wanted.target_url`, all pages, in the order of their making as
     /// far as the provider tells it. `repository` was read a moment ago: its full name is the current one.
@@ -221,10 +218,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         api: &Api,
         repository: &Repository,
         wanted: &WantedWebhook,
-    ) -> Result<Vec<RemoteWebhook>, ProviderError> {
-        let _ = (api, repository, wanted);
-        Err(ProviderError::Unsupported)
-    }
+    ) -> Result<Vec<RemoteWebhook>, ProviderError>;
 
     /// Makes the webhook. Never sent twice by the layers below; where the answer is lost, whether it was made is for
     /// [`Provider::webhooks`] to say. Where one webhook is several subscriptions, a failure can leave some of them: the
@@ -240,10 +234,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         repository: &Repository,
         wanted: &WantedWebhook,
         secret: &Secret,
-    ) -> Result<RemoteWebhook, ProviderError> {
-        let _ = (api, repository, wanted, secret);
-        Err(ProviderError::Unsupported)
-    }
+    ) -> Result<RemoteWebhook, ProviderError>;
 
     /// Makes the webhook `hook` as it is wanted, in place: events, activity, content type, TLS verification, and its
     /// secret where the provider can ([`About::webhook_secret`]). Repeating it changes nothing more. The secret is
@@ -259,25 +250,15 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         hook: &RemoteWebhook,
         wanted: &WantedWebhook,
         secret: &Secret,
-    ) -> Result<RemoteWebhook, ProviderError> {
-        let _ = (api, repository, hook, wanted, secret);
-        Err(ProviderError::Unsupported)
-    }
+    ) -> Result<RemoteWebhook, ProviderError>;
 
     /// Removes the webhook of that [`RemoteWebhook::id`].
     ///
     /// # Errors
     ///
     /// [`ProviderError::NotFound`] if there is none: whether it is gone or out of sight is for a listing to say.
-    async fn delete_webhook(
-        &self,
-        api: &Api,
-        repository: &Repository,
-        id: &str,
-    ) -> Result<(), ProviderError> {
-        let _ = (api, repository, id);
-        Err(ProviderError::Unsupported)
-    }
+    async fn delete_webhook(&self, api: &Api, repository: &Repository, id: &str)
+    -> Result<(), ProviderError>;
 
     /// Wakes a webhook that the provider suspended, with a test delivery. Only called for
     /// [`crate::domain::webhook::WebhookHealth::Suspended`].
@@ -291,10 +272,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     }
 
     /// What a person does to make the webhook by hand.
-    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup {
-        let _ = (repository, wanted);
-        WebhookSetup { scheme: SecretScheme::HmacSha256, content_type: "application/json", steps: Vec::new() }
-    }
+    fn webhook_setup(&self, repository: &Repository, wanted: &WantedWebhook) -> WebhookSetup;
 
     /// What a delivery presents as its proof, if it is signed by `scheme`.
     ///
@@ -306,10 +284,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         scheme: SecretScheme,
         headers: &DeliveryHeaders,
         body: &[u8],
-    ) -> Result<Proof, DeliveryRefusal> {
-        let _ = (scheme, headers, body);
-        Err(DeliveryRefusal::Unsigned)
-    }
+    ) -> Result<Proof, DeliveryRefusal>;
 
     /// What a delivery tells. Lenient: a field that is missing stays empty, an unknown event is
     /// [`WebhookEvent::Other`].
@@ -317,10 +292,7 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// # Errors
     ///
     /// `BodyMalformed`.
-    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal> {
-        let _ = (headers, body);
-        Err(DeliveryRefusal::BodyMalformed)
-    }
+    fn delivery(&self, headers: &DeliveryHeaders, body: &[u8]) -> Result<Delivery, DeliveryRefusal>;
 }
 
 /// Whether a provider answers at a place.

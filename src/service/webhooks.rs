@@ -16,7 +16,7 @@ use super::{Context, Core, origin_of, store_down};
 use crate::domain::connection::Revision;
 use crate::domain::credential::{Capability, Secret};
 use crate::domain::event::EventType;
-use crate::domain::link::{Link, LinkName, LinkRecord, WebhookMode};
+use crate::domain::link::{Link, LinkName, WebhookMode};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::domain::webhook::{
@@ -110,12 +110,13 @@ impl Webhooks {
     pub async fn ensure(&self, context: &Context, name: &LinkName) -> Result<(Ensured, Shown), Error> {
         let record = self.0.live_link(name).await?;
         let Some(key) = record.link.webhook_key() else { return Err(without_webhook()) };
-        let kept = self.0.keep_webhook(&key, Pace::awaited(context.deadline)).await?;
+        let pace = Pace::awaited(context.deadline, record.link.connection_name());
+        let kept = self.0.keep_webhook(&key, pace).await?;
         let shown = self.read(name).await?;
         let manual = shown.record.as_ref().is_some_and(|found| found.state == WebhookState::ManualRequired);
         let ensured = match kept {
             Kept::Nothing if manual => Ensured::ManualRequired,
-            Kept::Nothing => Ensured::Nothing,
+            Kept::Nothing | Kept::OutOfReach(_) => Ensured::Nothing,
             Kept::Created => Ensured::Created,
             Kept::Updated => Ensured::Updated,
             Kept::Adopted => Ensured::Adopted,
@@ -253,37 +254,35 @@ impl Webhooks {
         let link = self.0.live_link(name).await?.link.clone();
         let Some(key) = link.webhook_key() else { return Err(without_webhook()) };
         let now = core.clock.now();
-        let overlap_end = now.saturating_add(overlap);
+        let refused = |told| Err(Error::WebhookPermissionMissing { link: name.clone(), told });
+        let pace = || Pace::awaited(context.deadline, link.connection_name());
         let record = self.kept_record(&link).await?;
         if record.is_kept() {
             // The look before the change: a token without the rights is told while nothing is changed yet.
-            match core.keep_webhook(&key, Pace::awaited(context.deadline)).await? {
-                Kept::ManualRequired(told) => {
-                    return Err(Error::WebhookPermissionMissing { link: name.clone(), told });
-                }
+            match core.keep_webhook(&key, pace()).await? {
+                Kept::ManualRequired(told) | Kept::OutOfReach(told) => return refused(told),
                 Kept::Failed(error) => return Err(error),
                 _ => {}
             }
         }
         let request_id = repeat.as_ref().map_or("", |repeat| repeat.request_id);
-        self.begin_rotation(context, &link, overlap_end, request_id).await?;
-        let before = self.kept_record(&link).await?.secret_version;
-        if record.is_kept() {
-            let kept = core.keep_webhook(&key, Pace::awaited(context.deadline)).await?;
-            let after = self.kept_record(&link).await?;
-            if after.next.is_some() && after.secret_version == before {
-                return Err(match kept {
-                    Kept::Failed(error) => error,
-                    // The look went well, the change is refused: take it back, so that nothing is changed.
-                    _ => {
-                        self.take_back(&link).await?;
-                        let told = "It may list them, but not change them.".to_owned();
-                        Error::WebhookPermissionMissing { link: name.clone(), told }
-                    }
-                });
+        let begun = self.begin_rotation(context, &link, now.saturating_add(overlap), request_id).await?;
+        if record.is_kept() && begun.next.is_some() {
+            match core.keep_webhook(&key, pace()).await? {
+                Kept::Failed(error) => return Err(error),
+                // Refused before the provider was told: the pass took the new secret back.
+                Kept::ManualRequired(told) | Kept::OutOfReach(told)
+                    if self.kept_record(&link).await?.next.is_none() =>
+                {
+                    return refused(told);
+                }
+                _ => {}
             }
         }
-        let rotated = Rotated { shown: self.read(name).await?, overlap_end };
+        let after = self.kept_record(&link).await?;
+        let ends = after.next.as_ref().map(|next| next.overlap_until);
+        let ends = ends.or_else(|| after.former.last().map(|former| former.until));
+        let rotated = Rotated { shown: self.read(name).await?, overlap_end: ends.unwrap_or(now) };
         let Some(change) = core.remember(&name.tenant, repeat.as_ref(), &rotated, now) else {
             return Ok(Done::Now(rotated));
         };
@@ -299,7 +298,7 @@ impl Webhooks {
         link: &Link,
         overlap_until: Timestamp,
         request_id: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<WebhookRecord, Error> {
         let core = &*self.0;
         for _ in 0..MAX_ROUNDS {
             let record = self.kept_record(link).await?;
@@ -307,23 +306,28 @@ impl Webhooks {
             // that was finished without its answer being remembered is not done twice.
             let done = !request_id.is_empty() && record.rotated_by == request_id;
             if done || record.next.is_some() {
-                return Ok(());
+                return Ok(record);
+            }
+            // Which secret a webhook has that is only now being made, nobody could say afterwards.
+            if record.making.is_some() {
+                break;
             }
             let mut next = share::next(&record);
             let secret = core.keys.draw_webhook_secret().map_err(share::unsealed)?;
             let origin = origin_of(&record.key.instance)?;
             let sealed =
                 core.keys.seal(&secret, &share::binding(&record.uid, &origin)).map_err(share::unsealed)?;
-            next.next = Some(NextSecret { sealed, overlap_until });
+            next.next = Some(NextSecret { sealed, overlap_until, told: false });
             request_id.clone_into(&mut next.rotated_by);
             if record.is_kept() {
                 next.due = Some(core.clock.now());
             } else {
-                keep::promote(&mut next, record.scheme.unwrap_or_else(|| self.setup_scheme(link)));
+                let scheme = record.scheme.unwrap_or_else(|| self.setup_scheme(link));
+                keep::promote(&mut next, scheme, core.clock.now());
                 next.state = WebhookState::ManualRequired;
             }
             let changes = vec![
-                Change::PutWebhook { record: Box::new(next), expected: Some(record.revision) },
+                Change::PutWebhook { record: Box::new(next.clone()), expected: Some(record.revision) },
                 Change::Append(audit::event(
                     context,
                     EventType::WebhookSecretRotated,
@@ -335,26 +339,7 @@ impl Webhooks {
             ];
             match core.store.commit(changes).await.map_err(keep::about_webhook) {
                 Err(Error::Stale { .. }) => {}
-                outcome => return outcome,
-            }
-        }
-        Err(Error::Stale { name: format!("{}/webhook", link.name) })
-    }
-
-    /// Drops a secret that the provider was never told.
-    async fn take_back(&self, link: &Link) -> Result<(), Error> {
-        let core = &*self.0;
-        for _ in 0..MAX_ROUNDS {
-            let record = self.kept_record(link).await?;
-            let mut next = share::next(&record);
-            if next.next.take().is_none() {
-                return Ok(());
-            }
-            next.rotated_by.clear();
-            let change = Change::PutWebhook { record: Box::new(next), expected: Some(record.revision) };
-            match core.store.commit(vec![change]).await.map_err(keep::about_webhook) {
-                Err(Error::Stale { .. }) => {}
-                outcome => return outcome,
+                outcome => return outcome.map(|()| next),
             }
         }
         Err(Error::Stale { name: format!("{}/webhook", link.name) })
@@ -376,7 +361,8 @@ impl Webhooks {
     async fn kept_record(&self, link: &Link) -> Result<WebhookRecord, Error> {
         let Some(key) = link.webhook_key() else { return Err(without_webhook()) };
         let found = self.0.webhook_record(&key).await?;
-        found.ok_or_else(|| Error::Bug { problem: "a link with a webhook has no record of it".to_owned() })
+        // They are written and removed together, so the link is gone by now, too.
+        found.ok_or_else(|| Error::LinkNotFound(link.name.to_string()))
     }
 
     async fn shown(&self, link: Link) -> Result<Shown, Error> {

@@ -24,6 +24,11 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(6 * 3_600);
 const SIDE_BY_SIDE: usize = 32;
 /// How often the store is asked for work that became due by itself.
 const TICK: Duration = Duration::from_secs(1);
+/// How many of them for one instance, or for the links of one tenant: one provider that is slow, or one account that is held
+/// up, is not everybody's wait.
+const OF_ONE: usize = 8;
+/// How many pieces that are due are looked at beyond those under way, so that one instance's do not hide the others'.
+const LOOK_AHEAD: usize = 1_024;
 /// How long one piece of work may take: its place is another tenant's wait, so a longer pause that a provider asks for is
 /// spent in the store. Azure DevOps delays an answer by up to 40 s.
 const WORK_LIMIT: Duration = Duration::from_secs(45);
@@ -95,7 +100,7 @@ pub async fn run(core: Arc<Core>) {
     loop {
         let now = core.clock.now();
         // What is under way, or was a moment ago, may still be due in the store: as many more are asked for.
-        match core.store.due(now, SIDE_BY_SIDE + bench.taken.len()).await {
+        match core.store.due(now, LOOK_AHEAD + bench.taken.len()).await {
             Ok(due) => {
                 for (_, due) in due {
                     bench.take_up(&core, due);
@@ -115,7 +120,7 @@ pub async fn run(core: Arc<Core>) {
 /// The pieces of work that are under way.
 #[derive(Debug, Default)]
 struct Bench {
-    running: JoinSet<()>,
+    running: JoinSet<Duration>,
     pieces: HashMap<tokio::task::Id, Due>,
     /// What is not taken up now: under way (`None`), or ended so shortly ago that taking it up again could only be a
     /// circle.
@@ -127,27 +132,40 @@ impl Bench {
         if self.running.len() >= SIDE_BY_SIDE || self.taken.contains_key(&due) {
             return;
         }
+        let of_one = self.pieces.values().filter(|piece| lane(piece) == lane(&due)).count();
+        if of_one >= OF_ONE {
+            return;
+        }
         self.taken.insert(due.clone(), None);
         let (core, piece) = (Arc::clone(core), due.clone());
         let task = self.running.spawn(async move { do_one(&core, &piece).await });
         self.pieces.insert(task.id(), due);
     }
 
-    fn put_down(&mut self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
-        let id = match ended {
-            Ok((id, ())) => id,
+    fn put_down(&mut self, ended: Result<(tokio::task::Id, Duration), tokio::task::JoinError>) {
+        let (id, rest) = match ended {
+            Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, "a piece of background work ended in a defect");
-                error.id()
+                (error.id(), FIRST_PAUSE)
             }
         };
         if let Some(due) = self.pieces.remove(&id) {
-            self.taken.insert(due, Some(Instant::now() + TICK));
+            self.taken.insert(due, Some(Instant::now() + rest));
         }
     }
 }
 
-async fn do_one(core: &Core, due: &Due) {
+/// Whose places a piece of work takes.
+fn lane(due: &Due) -> (&str, &str) {
+    match due {
+        Due::Webhook(key) => (key.provider.as_str(), &key.instance),
+        Due::Link(name) => ("", name.tenant.as_str()),
+    }
+}
+
+/// Does one piece of work. Returns how long it is not to be taken up again, whatever the store says.
+async fn do_one(core: &Core, due: &Due) -> Duration {
     let limit = Instant::now() + WORK_LIMIT;
     let work = async {
         match due {
@@ -155,13 +173,19 @@ async fn do_one(core: &Core, due: &Due) {
             Due::Link(_) => Ok(()),
         }
     };
-    match tokio::time::timeout_at(limit, work).await {
-        Ok(Ok(())) => return,
+    // A little longer than its calls may take, so that what they end with is written down.
+    match tokio::time::timeout_at(limit + FIRST_PAUSE, work).await {
+        Ok(Ok(())) => return TICK,
         Ok(Err(error)) => tracing::warn!(?due, %error, "background work failed; it is tried again"),
         Err(_) => tracing::warn!(?due, "background work took too long; it is tried again"),
     }
-    // What failed without a word in the store is still due: not at once again.
-    tokio::time::sleep(FIRST_PAUSE).await;
+    // What failed without a word in the store would stay the longest due, before all others.
+    if let Due::Webhook(key) = due
+        && let Err(error) = core.put_off_webhook(key).await
+    {
+        tracing::warn!(%error, "background work could not be put off");
+    }
+    FIRST_PAUSE
 }
 
 #[cfg(test)]

@@ -186,7 +186,14 @@ pub(super) async fn create(
     let order = Order::of(api, repository, wanted, secret).await?;
     let mut rows = Vec::new();
     for event in wanted_events(wanted) {
-        rows.push(order.make(event).await?);
+        match order.make(event).await {
+            Ok(row) => rows.push(row),
+            // What was made so far is there, so the failure leaves open how much: a listing tells.
+            Err(_) if !rows.is_empty() => {
+                return Err(ProviderError::garbled("some of the webhook's subscriptions could not be made"));
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(compared(&rows, wanted))
 }

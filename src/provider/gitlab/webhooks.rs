@@ -146,7 +146,9 @@ pub(super) async fn create(
     insert_secret(&mut settings, may_sign(wanted), secret);
     let call = api.call(Method::POST, &["projects", number(&project.provider_id)?, "hooks"]);
     let row: HookRow = written(call, settings, StatusCode::CREATED).await?.json()?;
-    proven(api, project, row, wanted, secret).await
+    // It is there by now, so a failure of the second call leaves open in which form: a listing tells.
+    let half = |_| ProviderError::garbled("the webhook was made, and its secret could not be set");
+    proven(api, project, row, wanted, secret).await.map_err(half)
 }
 
 /// Makes the webhook as it is wanted. Its URL is not sent: it fits already, and GitLab drops the secret and the headers

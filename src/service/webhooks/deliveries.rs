@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keep::about_webhook;
 use super::{Webhooks, share};
 use crate::domain::connection::TenantId;
-use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal};
+use crate::domain::delivery::{Delivery, DeliveryHeaders, DeliveryRefusal, RefChange};
 use crate::domain::link::{Link, LinkName};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::webhook::{SecretScheme, WebhookEvent, WebhookRecord, WebhookState};
@@ -156,10 +156,14 @@ impl Webhooks {
             check(core, link, record, incoming, now)
         })
         .await?;
-        if outcome.is_ok() && record.state == WebhookState::ManualRequired {
-            self.is_there(&record).await?;
+        let current = outcome.as_ref().is_ok_and(|(_, _, proven)| *proven == Proven::Current);
+        if current && record.state == WebhookState::ManualRequired {
+            // A delivery is genuine whether or not that can be written down now.
+            if let Err(error) = self.is_there(&record).await {
+                tracing::warn!(%error, "that a webhook delivers could not be written down");
+            }
         }
-        Ok(outcome.map(|(delivery, dedupe_key)| Genuine { link: link.name, delivery, dedupe_key }))
+        Ok(outcome.map(|(delivery, dedupe_key, _)| Genuine { link: link.name, delivery, dedupe_key }))
     }
 
     /// A webhook that a person had to make has delivered: it is there.
@@ -211,7 +215,16 @@ fn named_repositories(core: &Core, incoming: &Incoming) -> Vec<(&'static str, St
         .collect()
 }
 
-type Checked = Result<(Delivery, String), DeliveryRefusal>;
+type Checked = Result<(Delivery, String, Proven), DeliveryRefusal>;
+
+/// Which secret a delivery was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proven {
+    /// The one in use.
+    Current,
+    /// One that takes its place, or that it took the place of.
+    Other,
+}
 
 /// Whether a delivery is of this webhook, and what it says. The outer error is this service's own.
 fn check(
@@ -222,9 +235,10 @@ fn check(
     now: Timestamp,
 ) -> Result<Checked, Error> {
     let provider = core.provider(link.provider.as_str())?;
-    if let Err(refusal) = proven(core, provider, record, incoming, now)? {
-        return Ok(Err(refusal));
-    }
+    let proven = match proven(core, provider, record, incoming, now)? {
+        Ok(proven) => proven,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     let delivery = match provider.delivery(&incoming.headers, &incoming.body) {
         Ok(delivery) => delivery,
         Err(refusal) => return Ok(Err(refusal)),
@@ -233,7 +247,7 @@ fn check(
         return Ok(Err(DeliveryRefusal::OtherRepository));
     }
     let dedupe_key = dedupe_key(link, &delivery, &incoming.body);
-    Ok(Ok((delivery, dedupe_key)))
+    Ok(Ok((delivery, dedupe_key, proven)))
 }
 
 fn proven(
@@ -242,19 +256,16 @@ fn proven(
     record: &WebhookRecord,
     incoming: &Incoming,
     now: Timestamp,
-) -> Result<Result<(), DeliveryRefusal>, Error> {
+) -> Result<Result<Proven, DeliveryRefusal>, Error> {
+    let former = record.former.iter().filter(|former| now < former.until);
     let secrets = [
-        Some((&record.sealed, record.scheme)),
+        Some((&record.sealed, record.scheme, Proven::Current)),
         // It may have been told to the provider already.
-        record.next.as_ref().map(|next| (&next.sealed, None)),
-        record
-            .former
-            .as_ref()
-            .filter(|former| now < former.until)
-            .map(|former| (&former.sealed, Some(former.scheme))),
+        record.next.as_ref().map(|next| (&next.sealed, None, Proven::Other)),
     ];
+    let former = former.map(|former| (&former.sealed, Some(former.scheme), Proven::Other));
     let mut refusal = DeliveryRefusal::Unsigned;
-    for (sealed, scheme) in secrets.into_iter().flatten() {
+    for (sealed, scheme, which) in secrets.into_iter().flatten().chain(former) {
         let secret = core.webhook_secret(record, sealed)?;
         // Until the provider made it, nobody knows which scheme it took.
         let schemes = scheme.as_ref().map_or(SCHEMES.as_slice(), std::slice::from_ref);
@@ -263,7 +274,7 @@ fn proven(
                 Ok(proof) if seal::proves(&proof.presented, &secret, &incoming.body) => {
                     let away = |sent: Timestamp| now.since(sent).max(sent.since(now));
                     return Ok(if proof.sent_time.is_none_or(|sent| away(sent) <= WINDOW) {
-                        Ok(())
+                        Ok(which)
                     } else {
                         Err(DeliveryRefusal::OutsideWindow)
                     });
@@ -288,12 +299,13 @@ fn dedupe_key(link: &Link, delivery: &Delivery, body: &[u8]) -> String {
     ];
     match (delivery.event, &delivery.pull_request) {
         (WebhookEvent::Push | WebhookEvent::Tag, _) => {
-            // Without what was before: of two events about one tag, only one tells it.
-            let mut changes: Vec<_> = delivery
-                .changes
-                .iter()
-                .map(|change| format!("{} {}", change.git_ref, change.after))
-                .collect();
+            // What was before counts where a ref moved, so that a push which is made once more is another event. Of a ref
+            // that came or went, only one of two events about it tells it.
+            let told = |change: &RefChange| {
+                let before = if change.after.is_empty() { "" } else { change.before.as_str() };
+                format!("{} {before} {}", change.git_ref, change.after)
+            };
+            let mut changes: Vec<_> = delivery.changes.iter().map(told).collect();
             changes.sort();
             // Of a ref that is made without a commit being told, only this says that it is not gone.
             parts.push(delivery.action.clone());

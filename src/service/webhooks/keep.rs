@@ -17,8 +17,8 @@ use crate::domain::event::EventType;
 use crate::domain::repository::Repository;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::webhook::{
-    FormerSecret, Making, RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook, WebhookHealth,
-    WebhookKey, WebhookRecord, WebhookState,
+    FormerSecret, MAX_FORMER, Making, RemoteWebhook, SecretScheme, SecretUpdate, WantedWebhook,
+    WebhookHealth, WebhookKey, WebhookRecord, WebhookState,
 };
 use crate::provider::api::Api;
 use crate::provider::{Provider, ProviderError, Restriction};
@@ -40,21 +40,22 @@ const WAKE_EVERY: Duration = Duration::from_secs(3_600);
 const READY: &str = "WEBHOOK_READY";
 
 /// How long a pass may take, and whether anybody waits for it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::service) struct Pace {
     deadline: Instant,
-    background: bool,
+    /// Whose connection is asked first, and whose trouble is told; `None` where nobody waits.
+    awaited_by: Option<ConnectionName>,
 }
 
 impl Pace {
-    /// Somebody waits until `deadline`.
-    pub(in crate::service) const fn awaited(deadline: Instant) -> Self {
-        Self { deadline, background: false }
+    /// Somebody with this connection waits until `deadline`.
+    pub(in crate::service) const fn awaited(deadline: Instant, by: ConnectionName) -> Self {
+        Self { deadline, awaited_by: Some(by) }
     }
 
     /// Nobody waits.
     pub(in crate::service) const fn background(deadline: Instant) -> Self {
-        Self { deadline, background: true }
+        Self { deadline, awaited_by: None }
     }
 }
 
@@ -71,6 +72,8 @@ pub(in crate::service) enum Kept {
     Adopted,
     /// A person has to make it; what is missing, in words.
     ManualRequired(String),
+    /// It is known and stays as it is: nobody may look at it or change it. What is missing, in words.
+    OutOfReach(String),
     /// The provider stands against it. The next try is due.
     Failed(Error),
 }
@@ -82,12 +85,27 @@ impl Core {
         let _held = held.map_err(|_| Error::DeadlineExceeded)?;
         for _ in 0..MAX_ROUNDS {
             let Some(record) = self.webhook_record(key).await? else { return Ok(Kept::Nothing) };
-            match (Pass { core: self, stored: record.clone(), record, pace }).run().await {
+            match (Pass { core: self, stored: record.clone(), record, pace: pace.clone() }).run().await {
                 Err(Error::Stale { .. }) => {}
                 outcome => return outcome,
             }
         }
         Err(Error::Stale { name: "the webhook".to_owned() })
+    }
+
+    /// Puts off the next pass over a webhook, of which the last one ended without a word in the store.
+    pub(in crate::service) async fn put_off_webhook(&self, key: &WebhookKey) -> Result<(), Error> {
+        let Some(record) = self.webhook_record(key).await? else { return Ok(()) };
+        let mut next = record.clone();
+        next.attempts = record.attempts.saturating_add(1);
+        next.due = record.due.map(|_| self.clock.now().saturating_add(pause_after(next.attempts)));
+        next.revision = Revision(record.revision.0 + 1);
+        let change = Change::PutWebhook { record: Box::new(next), expected: Some(record.revision) };
+        match self.store.commit(vec![change]).await {
+            // Somebody else wrote it, and with it when it is due.
+            Ok(()) | Err(StoreError::Stale) => Ok(()),
+            Err(error) => Err(about_webhook(error)),
+        }
     }
 
     /// The changes that put `next` in the place of `stored`, with the event of another state.
@@ -132,6 +150,28 @@ pub(super) enum Trouble {
     Service(Error),
 }
 
+impl Trouble {
+    /// Whether another connection would meet the same.
+    fn is_everybodys(&self) -> bool {
+        match self {
+            Self::Provider(error, _) => !is_about_the_token(error),
+            Self::Service(error) => {
+                matches!(error, Error::Stale { .. } | Error::StoreUnavailable { .. } | Error::Bug { .. })
+            }
+        }
+    }
+
+    /// How much it says of what is to be done: a right that is missing more than a token that is refused, and both more
+    /// than a connection that cannot be used.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Provider(error, _) if error.lacks_right() => 2,
+            Self::Provider(..) => 1,
+            Self::Service(_) => 0,
+        }
+    }
+}
+
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self::Service(error)
@@ -164,7 +204,14 @@ impl<'c> Pass<'c> {
             self.save(None, gone).await?;
             return Ok(Kept::Nothing);
         }
-        let mut lacking = None;
+        if !self.record.departing.is_empty() {
+            // Somebody wants the webhook again: whoever waits for its removal waits no longer.
+            let gone = self.departed().await?;
+            self.record.departing.clear();
+            self.save(None, gone).await?;
+        }
+        let mut lacking: Option<Trouble> = None;
+        let mut own_is_told = false;
         for name in self.ways() {
             let trouble = match self.way(&name).await {
                 Ok(way) => match self.keep(&way).await {
@@ -173,34 +220,45 @@ impl<'c> Pass<'c> {
                 },
                 Err(trouble) => trouble,
             };
-            match trouble {
-                Trouble::Service(
-                    error @ (Error::Disabled { .. }
-                    | Error::ConnectionNotFound(_)
-                    | Error::Unreadable { .. }
-                    | Error::KeyUnavailable { .. }),
-                ) => {
-                    lacking.get_or_insert(Trouble::Service(error));
-                }
-                Trouble::Service(error) => return Err(error),
-                Trouble::Provider(error, title) if is_about_the_token(&error) => {
-                    lacking.get_or_insert(Trouble::Provider(error, title));
-                }
-                Trouble::Provider(error, title) => return self.failed(error, title).await,
+            if trouble.is_everybodys() {
+                lacking = Some(trouble);
+                break;
             }
+            // The trouble of whoever waits is theirs to know; otherwise the one that says most.
+            let says_more = lacking.as_ref().is_none_or(|known| known.rank() < trouble.rank());
+            if !own_is_told && says_more {
+                lacking = Some(trouble);
+            }
+            own_is_told |= self.pace.awaited_by.as_ref() == Some(&name);
         }
         match lacking {
-            Some(Trouble::Provider(error, title)) => self.without_rights(error, title).await,
-            Some(Trouble::Service(error)) => self.without_connection(error).await,
+            Some(Trouble::Provider(error, title)) if is_about_the_token(&error) => {
+                self.without_rights(error, title).await
+            }
+            Some(Trouble::Provider(error, title)) => self.failed(error, title).await,
+            Some(Trouble::Service(Error::Provider { error, provider, .. })) => {
+                self.failed(error, provider).await
+            }
+            Some(Trouble::Service(
+                error @ (Error::Disabled { .. }
+                | Error::ConnectionNotFound(_)
+                | Error::Unreadable { .. }
+                | Error::KeyUnavailable { .. }),
+            )) => self.without_connection(error).await,
+            Some(Trouble::Service(error)) => Err(error),
             None => Err(Error::Bug { problem: "a webhook that is kept has no connection".to_owned() }),
         }
     }
 
-    /// The connections of the links for which this service keeps the webhook.
-    fn ways(&self) -> BTreeSet<ConnectionName> {
+    /// The connections of the links for which this service keeps the webhook, that of whoever waits first.
+    fn ways(&self) -> Vec<ConnectionName> {
         let kept = self.record.users.iter().filter(|(_, user)| user.auto);
-        kept.map(|(link, user)| ConnectionName { tenant: link.tenant.clone(), id: user.connection.clone() })
-            .collect()
+        let ways: BTreeSet<_> = kept
+            .map(|(link, user)| ConnectionName { tenant: link.tenant.clone(), id: user.connection.clone() })
+            .collect();
+        let mut ways: Vec<_> = ways.into_iter().collect();
+        ways.sort_by_key(|name| self.pace.awaited_by.as_ref() != Some(name));
+        ways
     }
 
     pub(super) async fn way(&self, name: &ConnectionName) -> Result<Way<'c>, Trouble> {
@@ -213,7 +271,7 @@ impl<'c> Pass<'c> {
     }
 
     fn through(&self, reach: Reach<'c>) -> Way<'c> {
-        let api = if self.pace.background { reach.api.in_background() } else { reach.api };
+        let api = if self.pace.awaited_by.is_none() { reach.api.in_background() } else { reach.api };
         Way { provider: reach.provider, api, connection: reach.record }
     }
 
@@ -244,11 +302,11 @@ impl<'c> Pass<'c> {
         let repository = self.repository(way).await?;
         let wanted = self.wanted(&way.connection);
         let listed = way.provider.webhooks(&way.api, &repository, &wanted).await;
-        let mut found = listed.map_err(|error| way.trouble(error))?;
+        let found = listed.map_err(|error| way.trouble(error))?;
         self.record.full_name.clone_from(&repository.full_name);
         self.record.last_check_time = Some(core.clock.now());
 
-        let mut ours = self.recognise(&found);
+        let ours = self.recognise(&found);
         if ours.is_none() && self.wait_for_a_lost_call() {
             self.save(None, Vec::new()).await?;
             return Ok(Kept::Nothing);
@@ -256,14 +314,6 @@ impl<'c> Pass<'c> {
         let replaced = self.record.remote_id.as_ref().is_some_and(|id| self.record.leaving.contains(id));
         if ours.is_none() && self.record.remote_id.is_some() && !replaced {
             self.record.state = WebhookState::Missing;
-        }
-        if let Some(dead) = ours.take_if(|hook| hook.health == WebhookHealth::Dead) {
-            self.record.state = WebhookState::DisabledByProvider;
-            // Whether it was gone already is all the same.
-            match way.provider.delete_webhook(&way.api, &repository, &dead.id).await {
-                Ok(()) | Err(ProviderError::NotFound) => found.retain(|hook| hook.id != dead.id),
-                Err(error) => return Err(way.trouble(error)),
-            }
         }
         let in_place = way.provider.about().webhook_secret == SecretUpdate::InPlace;
         let kept = match ours {
@@ -290,11 +340,14 @@ impl<'c> Pass<'c> {
     fn recognise(&mut self, found: &[RemoteWebhook]) -> Option<RemoteWebhook> {
         let known = self.record.remote_id.as_ref();
         if let Some(making) = &self.record.making {
-            let mut made =
-                found.iter().filter(|hook| !making.before.iter().any(|id| same_hook(id, &hook.id)));
+            let leaving = &self.record.leaving;
+            let mut made = found.iter().filter(|hook| {
+                !making.before.iter().any(|id| same_hook(id, &hook.id)) && !leaving.contains(&hook.id)
+            });
             let first = made.next().cloned();
             // A call that was thought lost came through after all.
-            self.record.leaving.extend(made.map(|hook| hook.id.clone()));
+            let more: Vec<_> = made.map(|hook| hook.id.clone()).collect();
+            self.record.leaving.extend(more);
             if first.is_some() {
                 return first;
             }
@@ -349,18 +402,38 @@ impl<'c> Pass<'c> {
         let made = self.record.making.is_some();
         let in_place = way.provider.about().webhook_secret == SecretUpdate::InPlace;
         let rotating = in_place && self.record.next.is_some();
-        let drifted = !hook.drift.is_empty() || hook.health == WebhookHealth::SwitchedOff;
+        let dead = hook.health == WebhookHealth::Dead;
+        let other_scheme = self.record.scheme.is_some_and(|scheme| scheme != hook.scheme);
+        let switched_off = hook.health == WebhookHealth::SwitchedOff;
+        let drifted = !hook.drift.is_empty() || switched_off || dead || other_scheme;
         let mut done = if made { Kept::Created } else { Kept::Nothing };
         let mut now_there = hook;
         // What a lost call left may have missed its last step: some providers take the secret in a second one.
         if rotating || drifted || made && in_place {
             if drifted && !made {
-                self.record.state = WebhookState::Drifted;
+                self.record.state =
+                    if dead { WebhookState::DisabledByProvider } else { WebhookState::Drifted };
+            }
+            let mut wanted = wanted.clone();
+            if !made && !rotating && now_there.scheme == SecretScheme::Token {
+                // Without a version the driver keeps to the plain token: a new scheme comes with a new secret.
+                wanted.server_version.clear();
             }
             let secret = self.secret()?;
-            let updated =
-                way.provider.update_webhook(&way.api, repository, &now_there, wanted, &secret).await;
-            now_there = updated.map_err(|error| way.trouble(error))?;
+            let first_told = rotating && self.tell_next().await?;
+            match way.provider.update_webhook(&way.api, repository, &now_there, &wanted, &secret).await {
+                Ok(hook) => now_there = hook,
+                Err(error) => {
+                    if first_told && error.lacks_right() {
+                        // Refused, and never told before: the provider does not have it.
+                        self.record.next = None;
+                    }
+                    return Err(way.trouble(error));
+                }
+            }
+            if in_place {
+                promote(&mut self.record, now_there.scheme, now);
+            }
             if !made {
                 done = Kept::Updated;
             }
@@ -391,7 +464,8 @@ impl<'c> Pass<'c> {
         let told = "The provider suspended the webhook because its target did not answer. A test delivery is sent once \
                     an hour; it is taken up again when the target answers with 2xx.";
         self.condition("WEBHOOK_SUSPENDED", told);
-        self.record.due = Some(self.core.clock.now().saturating_add(spread(WAKE_EVERY)));
+        let woken = self.record.last_wake_time.unwrap_or_else(|| self.core.clock.now());
+        self.record.due = Some(woken.saturating_add(WAKE_EVERY));
         self.save(Some(EventType::WebhookStateChanged), Vec::new()).await?;
         Ok(Kept::Nothing)
     }
@@ -421,15 +495,21 @@ impl<'c> Pass<'c> {
         others: Vec<String>,
     ) -> Result<Kept, Trouble> {
         let adopting = self.record.remote_id.is_none() && self.record.adopted;
+        let known = self.record.leaving.clone();
         for id in others {
             if !self.record.leaving.contains(&id) {
                 self.record.leaving.push(id);
             }
         }
-        match self.create(way, repository, wanted, found).await? {
-            Kept::Created if adopting => Ok(Kept::Adopted),
-            Kept::Created => Ok(Kept::Updated),
-            kept => Ok(kept),
+        match self.create(way, repository, wanted, found).await {
+            Ok(Kept::Created) if adopting => Ok(Kept::Adopted),
+            Ok(Kept::Created) => Ok(Kept::Updated),
+            Err(trouble) if self.record.making.is_none() => {
+                // Nothing takes their place, so they stay.
+                self.record.leaving = known;
+                Err(trouble)
+            }
+            outcome => outcome,
         }
     }
 
@@ -447,23 +527,34 @@ impl<'c> Pass<'c> {
         self.record.due = Some(now.saturating_add(SETTLE));
         self.save(None, Vec::new()).await?;
         let secret = self.secret()?;
+        let first_told = self.tell_next().await?;
         match way.provider.create_webhook(&way.api, repository, wanted, &secret).await {
             Ok(hook) => self.settle(hook, Kept::Created).await,
             Err(error) => {
                 if !error.leaves_open() {
                     self.record.making = None;
+                    if first_told && error.lacks_right() {
+                        self.record.next = None;
+                    }
                 }
                 Err(way.trouble(error))
             }
         }
     }
 
+    /// Writes down that the provider is about to be told the next secret. Whether that is the first time.
+    async fn tell_next(&mut self) -> Result<bool, Error> {
+        let Some(next) = self.record.next.as_mut().filter(|next| !next.told) else { return Ok(false) };
+        next.told = true;
+        self.save(None, Vec::new()).await?;
+        Ok(true)
+    }
+
     /// The provider has the webhook as it is wanted, with the secret that it should have.
     async fn settle(&mut self, hook: RemoteWebhook, done: Kept) -> Result<Kept, Trouble> {
         let now = self.core.clock.now();
         let record = &mut self.record;
-        promote(record, hook.scheme);
-        record.former.take_if(|former| former.until <= now);
+        promote(record, hook.scheme, now);
         record.making = None;
         record.remote_id = Some(hook.id);
         record.scheme = Some(hook.scheme);
@@ -477,10 +568,7 @@ impl<'c> Pass<'c> {
             Kept::Updated => Some(EventType::WebhookUpdated),
             _ => None,
         };
-        // Links that wait for the removal of this webhook wait no longer: somebody else wants it.
-        let gone = self.departed().await?;
-        self.record.departing.clear();
-        self.save(event, gone).await?;
+        self.save(event, Vec::new()).await?;
         Ok(done)
     }
 
@@ -504,7 +592,9 @@ impl<'c> Pass<'c> {
         let left = left.map_err(|error| way.trouble(error))?;
         self.record.leaving.retain(|id| left.iter().any(|hook| same_hook(id, &hook.id)));
         if !self.record.leaving.is_empty() {
-            self.record.due = Some(self.core.clock.now().saturating_add(pause_after(1)));
+            self.record.attempts = self.record.attempts.saturating_add(1);
+            let pause = pause_after(self.record.attempts);
+            self.record.due = Some(self.core.clock.now().saturating_add(pause));
         }
         self.save(None, Vec::new()).await?;
         Ok(())
@@ -517,10 +607,10 @@ impl<'c> Pass<'c> {
         let reason = if error.lacks_right() { "WEBHOOK_PERMISSION_MISSING" } else { reason_of(&error) };
         self.record.due = Some(now.saturating_add(spread(LOOK_EVERY)));
         self.record.attempts = 0;
-        if self.record.remote_id.is_some() {
-            // What is known to be there stays as it was: nobody could look.
+        if self.record.remote_id.is_some() || self.record.state == WebhookState::Active {
+            // What is known to be there, also by its deliveries, stays as it was: nobody could look.
             self.save(None, Vec::new()).await?;
-            return Ok(Kept::Nothing);
+            return Ok(Kept::OutOfReach(told));
         }
         self.condition(reason, &told);
         if !error.lacks_right() || nobody_could(&error) {
@@ -630,17 +720,22 @@ impl<'c> Pass<'c> {
     }
 }
 
-/// Puts the next secret into use, if there is one; the one before verifies until the overlap ends.
-pub(super) fn promote(record: &mut WebhookRecord, scheme: SecretScheme) {
+/// Puts the next secret into use, if there is one; the one before verifies until the overlap ends. Where the provider
+/// went over to another scheme, the old one verifies for a while, too.
+pub(super) fn promote(record: &mut WebhookRecord, scheme: SecretScheme, now: Timestamp) {
+    let before = record.scheme.unwrap_or(scheme);
     if let Some(next) = record.next.take() {
         let former = std::mem::replace(&mut record.sealed, next.sealed);
-        record.former = Some(FormerSecret {
-            sealed: former,
-            scheme: record.scheme.unwrap_or(scheme),
-            until: next.overlap_until,
-        });
+        record.former.push(FormerSecret { sealed: former, scheme: before, until: next.overlap_until });
         record.secret_version += 1;
+    } else if before != scheme {
+        let until = now.saturating_add(super::DEFAULT_OVERLAP);
+        record.former.push(FormerSecret { sealed: record.sealed.clone(), scheme: before, until });
     }
+    record.scheme = Some(scheme);
+    record.former.retain(|former| former.until > now);
+    let surplus = record.former.len().saturating_sub(MAX_FORMER);
+    record.former.drain(..surplus);
 }
 
 /// An event in the trail of each link that counts on a webhook.

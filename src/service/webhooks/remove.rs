@@ -32,13 +32,15 @@ impl<'c> Pass<'c> {
             )) => return Err(error),
             Err(trouble) => trouble,
         };
-        self.record.attempts = self.record.attempts.saturating_add(1);
-        let mut pause = pause_after(self.record.attempts);
+        let before = self.record.conditions.first().map(|known| known.reason.clone());
+        let mut asked_for = None;
         let mut most = MAX_TRIES;
         match &trouble {
             Trouble::Provider(error, title) => {
                 match error {
-                    ProviderError::RateLimited { after } => pause = *after + Duration::from_millis(10),
+                    ProviderError::RateLimited { after } => {
+                        asked_for = Some(*after + Duration::from_millis(10));
+                    }
                     ProviderError::NotFound => most = MAX_TRIES_UNSEEN,
                     _ => {}
                 }
@@ -46,6 +48,10 @@ impl<'c> Pass<'c> {
             }
             Trouble::Service(error) => self.condition("CONNECTION_NOT_USABLE", &format!("{error}.")),
         }
+        // Another trouble begins to count anew: one refusal after an outage is no reason to give up.
+        let same = before.as_ref() == self.record.conditions.first().map(|known| &known.reason);
+        self.record.attempts = if same { self.record.attempts.saturating_add(1) } else { 1 };
+        let pause = asked_for.unwrap_or_else(|| pause_after(self.record.attempts));
         let now = self.core.clock.now();
         let last = self.record.farewell.as_ref().map(|farewell| farewell.until);
         if last.map_or(self.record.attempts >= most, |last| last <= now) {
@@ -76,7 +82,7 @@ impl<'c> Pass<'c> {
         }
         let listed = way.provider.webhooks(&way.api, &repository, &wanted).await;
         if self.all_ours(&listed.map_err(|error| way.trouble(error))?).is_empty() {
-            Ok(true)
+            Ok(!self.wait_for_a_lost_call())
         } else {
             Err(way.trouble(ProviderError::garbled("a webhook that it removed is still listed")))
         }

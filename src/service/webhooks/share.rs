@@ -96,7 +96,7 @@ impl Core {
             sealed,
             scheme: None,
             secret_version: 1,
-            former: None,
+            former: Vec::new(),
             next: None,
             rotated_by: String::new(),
             remote_id: None,
@@ -160,11 +160,7 @@ fn join(record: WebhookRecord, link: &Link, user: WebhookUser, now: Timestamp) -
         }
         next.due = Some(now);
     } else {
-        if record.state == WebhookState::Deleting {
-            let there = record.remote_id.is_some();
-            next.state = if there { WebhookState::Active } else { WebhookState::ManualRequired };
-        }
-        next.due = (!next.departing.is_empty()).then_some(now);
+        let_go(&mut next, now);
     }
     Change::PutWebhook { record: Box::new(next), expected }
 }
@@ -185,6 +181,20 @@ fn leave(record: WebhookRecord, link: &Link, now: Timestamp) -> (Change, bool) {
         return (Change::PutWebhook { record: Box::new(next), expected: Some(expected) }, true);
     }
     // The others may want less to be told, or have nobody who keeps it any more.
-    next.due = next.is_kept().then_some(now);
+    if next.is_kept() {
+        next.due = Some(now);
+    } else {
+        let_go(&mut next, now);
+    }
     (Change::PutWebhook { record: Box::new(next), expected: Some(expected) }, false)
+}
+
+/// Nobody is left for whom this service keeps the webhook: from now on only a delivery tells that it is there.
+fn let_go(next: &mut WebhookRecord, now: Timestamp) {
+    if next.state != WebhookState::Active {
+        next.state = WebhookState::ManualRequired;
+        next.conditions.clear();
+    }
+    // Links that wait for its removal wait no longer, which a last pass writes down.
+    next.due = (!next.departing.is_empty()).then_some(now);
 }

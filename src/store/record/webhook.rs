@@ -38,8 +38,8 @@ pub(super) struct WebhookRow {
     scheme: Option<i32>,
     #[prost(int64, tag = "10")]
     secret_version: i64,
-    #[prost(message, optional, tag = "11")]
-    former: Option<SecretRow>,
+    #[prost(message, repeated, tag = "11")]
+    former: Vec<SecretRow>,
     #[prost(message, optional, tag = "12")]
     next: Option<SecretRow>,
     #[prost(string, optional, tag = "13")]
@@ -120,11 +120,14 @@ struct FarewellRow {
 struct SecretRow {
     #[prost(bytes = "vec", tag = "1")]
     sealed: Vec<u8>,
-    /// Of the former secret alone.
+    /// Of a former secret alone.
     #[prost(int32, tag = "2")]
     scheme: i32,
     #[prost(int64, tag = "3")]
     until: i64,
+    /// Of the next secret alone.
+    #[prost(bool, tag = "4")]
+    told: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -176,15 +179,20 @@ impl From<&WebhookRecord> for WebhookRow {
             sealed: sealed.0.clone(),
             scheme: scheme.map(Stored::number),
             secret_version: *secret_version,
-            former: former.as_ref().map(|former| SecretRow {
-                sealed: former.sealed.0.clone(),
-                scheme: former.scheme.number(),
-                until: former.until.unix_micros(),
-            }),
+            former: former
+                .iter()
+                .map(|former| SecretRow {
+                    sealed: former.sealed.0.clone(),
+                    scheme: former.scheme.number(),
+                    until: former.until.unix_micros(),
+                    told: false,
+                })
+                .collect(),
             next: next.as_ref().map(|next| SecretRow {
                 sealed: next.sealed.0.clone(),
                 scheme: 0,
                 until: next.overlap_until.unix_micros(),
+                told: next.told,
             }),
             rotated_by: rotated_by.clone(),
             remote_id: remote_id.clone(),
@@ -218,6 +226,7 @@ impl WebhookRow {
         let next = |row: SecretRow| NextSecret {
             sealed: Sealed(row.sealed),
             overlap_until: Timestamp::from_unix_micros(row.until),
+            told: row.told,
         };
         let scheme = match self.scheme {
             Some(number) => Some(SecretScheme::from_number(number)?),
@@ -234,7 +243,7 @@ impl WebhookRow {
             sealed: Sealed(self.sealed),
             scheme,
             secret_version: self.secret_version,
-            former: or_none(self.former, former)?,
+            former: self.former.into_iter().map(former).collect::<Option<_>>()?,
             next: self.next.map(next),
             rotated_by: self.rotated_by,
             remote_id: self.remote_id,

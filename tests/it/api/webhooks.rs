@@ -435,8 +435,8 @@ async fn ac_59_a_webhook_that_was_disabled_is_revived() {
         let (state, outcome) = match provider {
             // A test call wakes it; an update would not.
             "gitlab" => (HookState::Suspended, Outcome::Updated),
-            // Only a new one helps.
-            "azure-devops" => (HookState::Dead, Outcome::Created),
+            // Only new subscriptions help.
+            "azure-devops" => (HookState::Dead, Outcome::Updated),
             _ => (HookState::SwitchedOff, Outcome::Updated),
         };
         let count = kept(&forge, &side, &repository).len();
