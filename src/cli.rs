@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use gitmoor::config::value::Setting as _;
-use gitmoor::config::{Flags, ListenAddress};
+use gitmoor::config::{Environment, Flags, ListenAddress};
+
+use crate::dial::usual_address;
+use crate::git_credential::{Ask, Through};
 
 /// Self-hosted connection service between a platform and its Git hosts.
 #[derive(Debug, Parser)]
@@ -31,6 +34,9 @@ pub(crate) enum Command {
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(Audit),
+    /// Give git the credential for a repository: a credential helper of git
+    #[command(after_help = GIT_CREDENTIAL_EXAMPLES, after_long_help = GIT_CREDENTIAL_HELP)]
+    GitCredential(GitCredential),
     /// Look at the configuration that `serve` would run with
     #[command(subcommand)]
     Config(Config),
@@ -82,6 +88,65 @@ impl Healthcheck {
     /// How long to wait for the answer.
     pub(crate) const fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
+    }
+}
+
+/// Whom git's question is passed to.
+#[derive(Debug, Args)]
+pub(crate) struct GitCredential {
+    /// Where the server listens: IP:PORT or unix:PATH [env: GITMOOR_ADDRESS] [default: the first of GITMOOR_LISTEN, or
+    /// 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+    address: Option<ListenAddress>,
+
+    /// Whose connections are looked through [env: GITMOOR_TENANT] [default: default]
+    #[arg(long, value_name = "TENANT", conflicts_with_all = ["connection", "link"])]
+    tenant: Option<String>,
+
+    /// Use this connection and no other: tenants/TENANT/connections/CONNECTION [env: GITMOOR_CONNECTION]
+    #[arg(long, value_name = "NAME", conflicts_with = "link")]
+    connection: Option<String>,
+
+    /// Clone through this link: tenants/TENANT/repositoryLinks/LINK [env: GITMOOR_LINK]
+    #[arg(long, value_name = "NAME")]
+    link: Option<String>,
+
+    /// How many seconds to wait for the answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=300))]
+    timeout: u64,
+
+    /// What git wants, which it puts last: get. Nothing is done for store, erase and whatever else there may be
+    operation: String,
+}
+
+impl GitCredential {
+    /// Whether there is something to be answered.
+    pub(crate) fn is_get(&self) -> bool {
+        self.operation == "get"
+    }
+
+    /// What is asked of the server: flags, then variables. A flag about the repository wins over all variables about it.
+    ///
+    /// # Errors
+    ///
+    /// A variable that is no address.
+    pub(crate) fn ask(&self, environment: &Environment) -> Result<Ask, String> {
+        let address = match (&self.address, environment.key("address")) {
+            (Some(address), _) => address.clone(),
+            (None, Some(text)) => {
+                listen_address(text).map_err(|problem| format!("address (GITMOOR_ADDRESS): {problem}"))?
+            }
+            (None, None) => usual_address(environment)?,
+        };
+        let variable = |key| environment.key(key).map(str::to_owned);
+        let through = |link: Option<String>, connection: Option<String>, tenant: Option<String>| {
+            let link = link.map(Through::Link);
+            link.or_else(|| connection.map(Through::Connection)).or_else(|| tenant.map(Through::Tenant))
+        };
+        let through = through(self.link.clone(), self.connection.clone(), self.tenant.clone())
+            .or_else(|| through(variable("link"), variable("connection"), variable("tenant")))
+            .unwrap_or_else(|| Through::Tenant("default".to_owned()));
+        Ok(Ask { address, through, timeout: Duration::from_secs(self.timeout) })
     }
 }
 
@@ -152,6 +217,40 @@ copy of itself, or a tenant's whole trail by its own rows of before; compare the
 
 Example:
   gitmoor audit verify --data-dir /var/lib/gitmoor --key-file /etc/gitmoor/gitmoor.key";
+
+const GIT_CREDENTIAL_EXAMPLES: &str = "\
+Example:
+  git config --global credential.https://git.example.useHttpPath true
+  git config --global credential.https://git.example.helper '/usr/local/bin/gitmoor git-credential'
+  git clone https://git.example/group/project.git
+
+See gitmoor git-credential --help.";
+
+const GIT_CREDENTIAL_HELP: &str = "\
+Git asks on stdin and reads the answer from stdout, as gitcredentials(7) says. Set up git once for each host:
+
+  git config --global credential.https://git.example.useHttpPath true
+  git config --global credential.https://git.example.helper ''
+  git config --global --add credential.https://git.example.helper '/usr/local/bin/gitmoor git-credential'
+  git clone https://git.example/group/project.git
+
+useHttpPath lets git say which repository it wants: it is found by its clone URL, and the credential is that of the
+tenant's link to it, or of the only connection that sees it. Among several none is chosen: name one with --connection,
+or the link with --link, for a host or for one repository:
+
+  git config --global credential.https://git.example/group/project.git.helper \
+    '/usr/local/bin/gitmoor git-credential --link tenants/default/repositoryLinks/project'
+
+The empty helper takes the other helpers of that host out: they would store the credential. Nothing is stored by this
+one, and no secret is in an argument, a file or a log. Git of version 2.46 and above gets a Bearer token where the
+server wants one. A server with a certificate of its own needs http.https://git.example.sslCAInfo as well. Over http://
+a credential is given for the very origin that the connection has, and for no other.
+
+Exit codes:
+  0  git was answered, or there is nothing to answer: git asks its next helper, or the person
+  1  the server cannot be reached, or refuses; stderr tells why
+  2  a mistake on the command line
+  3  a mistake in a variable";
 
 const HEALTHCHECK_EXAMPLES: &str = "\
 Examples:

@@ -1,7 +1,9 @@
 //! The `gitmoor` program: reads the command line, starts logs, calls the library, maps the outcome to an exit code.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,20 +12,21 @@ use std::time::Duration;
 use clap::Parser as _;
 use gitmoor::app;
 use gitmoor::clock::{Clock as _, SystemClock};
-use gitmoor::config::value::Setting as _;
 use gitmoor::config::{Environment, Flags, ListenAddress, Loaded, ServeConfig};
 use gitmoor::seal::{KeyFile, KeyFileError};
 use gitmoor::store::{TrailReport, TrailsReport};
 use gitmoor::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
-use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 mod cli;
+mod dial;
+mod git_credential;
 
-use cli::{Audit, Cli, Command, Config, Exit, Healthcheck, Keys};
+use cli::{Audit, Cli, Command, Config, Exit, GitCredential, Healthcheck, Keys};
+use git_credential::{Nothing, Question};
 
 /// How long threads may take to end after the drain is over.
 const AFTER_DRAIN: Duration = Duration::from_secs(1);
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Keys(Keys::Init { key_file }) => keys_init(&key_file).into(),
         Command::Healthcheck(healthcheck) => check_health(&healthcheck, &environment).into(),
         Command::Audit(Audit::Verify { data_dir, key_file }) => audit_verify(&data_dir, &key_file),
+        Command::GitCredential(wanted) => give_credential(&wanted, &environment).into(),
         Command::Config(Config::Print(flags)) => match load(&flags, &environment) {
             Ok(loaded) => print(&loaded).into(),
             Err(exit) => exit.into(),
@@ -237,17 +241,9 @@ fn audit_verify(data_dir: &Path, key_file: &Path) -> ExitCode {
 }
 
 fn check_health(healthcheck: &Healthcheck, environment: &Environment) -> Exit {
-    let listen = environment.key("listen").and_then(|list| list.split(',').next());
-    let address = match (&healthcheck.address, listen.map(|text| ListenAddress::parse(text.trim()))) {
-        (Some(address), _) => address.clone(),
-        (None, None) => ListenAddress::DEFAULT,
-        (None, Some(Some(address))) => address,
-        (None, Some(None)) => {
-            return complain(
-                &format_args!("listen (GITMOOR_LISTEN): expected {}", ListenAddress::EXPECTED),
-                Exit::Config,
-            );
-        }
+    let address = match healthcheck.address.clone().map_or_else(|| dial::usual_address(environment), Ok) {
+        Ok(address) => address,
+        Err(problem) => return complain(&problem, Exit::Config),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -267,17 +263,48 @@ fn check_health(healthcheck: &Healthcheck, environment: &Environment) -> Exit {
 
 /// Asks the gRPC health service of a server about the server as a whole.
 async fn serving_status(address: &ListenAddress) -> Result<ServingStatus, String> {
-    let uri = match address {
-        ListenAddress::Tcp(address) => format!("http://{address}"),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
-    };
-    let endpoint = Endpoint::from_shared(uri).map_err(|_| "not an address".to_owned())?;
-    let channel = endpoint.connect().await.map_err(|_| "cannot connect".to_owned())?;
-    let answer = HealthClient::new(channel)
+    let answer = HealthClient::new(dial::dial(address).await?)
         .check(HealthCheckRequest::default())
         .await
         .map_err(|status| format!("the health service answered {}", status.code()))?;
     Ok(answer.into_inner().status())
+}
+
+/// Answers git, which ran this as its credential helper.
+fn give_credential(wanted: &GitCredential, environment: &Environment) -> Exit {
+    // What git has to say to a helper that stores credentials is not even read.
+    if !wanted.is_get() {
+        return Exit::Ok;
+    }
+    let ask = match wanted.ask(environment) {
+        Ok(ask) => ask,
+        Err(problem) => return complain(&problem, Exit::Config),
+    };
+    let question = match Question::read(io::stdin().lock()) {
+        Ok(Some(question)) => question,
+        Ok(None) => return Exit::Ok,
+        Err(error) => return complain(&error, Exit::Failed),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, Exit::Failed),
+    };
+    match runtime.block_on(git_credential::answer(&ask, &question)) {
+        Ok(lines) => hand_over(lines.as_bytes()),
+        Err(Nothing::Unknown) => Exit::Ok,
+        Err(Nothing::Unclear(told)) => complain(&told, Exit::Ok),
+        Err(Nothing::Failed(told)) => complain(&told, Exit::Failed),
+    }
+}
+
+/// Writes on stdout what holds a secret, past the buffer in which it would stay behind.
+fn hand_over(lines: &[u8]) -> Exit {
+    let written =
+        io::stdout().as_fd().try_clone_to_owned().map(File::from).and_then(|mut out| out.write_all(lines));
+    match written {
+        Ok(()) => Exit::Ok,
+        Err(error) => complain(&error, Exit::Failed),
+    }
 }
 
 /// Prints on stdout. A reader that went away, as in `gitmoor config print | head -1`, is no failure.

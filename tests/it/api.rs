@@ -2,6 +2,7 @@
 
 mod across;
 mod between;
+mod clone;
 mod deliveries;
 mod editing;
 mod events;

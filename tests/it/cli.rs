@@ -25,7 +25,7 @@ const STORE: i32 = 5;
 const LISTEN: i32 = 6;
 
 /// A call of the program in a folder of its own, without the variables of whoever runs the tests.
-fn gitmoor(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub(crate) fn gitmoor(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gitmoor"))
         .args(arguments)
         .current_dir(folder)
@@ -35,15 +35,15 @@ fn gitmoor(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Out
         .expect("the program starts")
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().expect("ended by itself")
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
@@ -56,9 +56,17 @@ fn help_names_every_command_flag_and_exit_code() {
     let folder = folder();
     let help = gitmoor(folder.path(), &["--help"], &[]);
     assert_eq!(code(&help), OK);
-    for word in
-        ["serve", "keys", "healthcheck", "audit", "config", "version", "Exit codes:", "6  cannot listen"]
-    {
+    for word in [
+        "serve",
+        "keys",
+        "healthcheck",
+        "audit",
+        "git-credential",
+        "config",
+        "version",
+        "Exit codes:",
+        "6  cannot listen",
+    ] {
         assert!(stdout(&help).contains(word), "{word}");
     }
     let help = stdout(&gitmoor(folder.path(), &["serve", "--help"], &[]));
@@ -180,13 +188,13 @@ fn healthcheck_of_a_server_tells_whether_it_serves() {
 }
 
 /// A server that is ready, at `unix:g.sock` in its folder. Killed when dropped.
-struct Server {
-    child: Child,
+pub(crate) struct Server {
+    pub(crate) child: Child,
     log: PathBuf,
 }
 
 impl Server {
-    fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = folder.join("log.txt");
         let child = Command::new(env!("CARGO_BIN_EXE_gitmoor"))
             .args(["serve", "--listen", "unix:g.sock"])
@@ -210,7 +218,7 @@ impl Server {
     }
 
     /// Ends it as an operator would, and returns its exit code and its log.
-    fn stop(mut self) -> (Option<i32>, String) {
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
         let pid = Pid::from_child(&self.child);
         rustix::process::kill_process(pid, Signal::TERM).expect("signalled");
         let status = self.child.wait().expect("ended");
@@ -378,7 +386,7 @@ async fn whole_life(socket: &Path, url: &str) {
 
 /// A token as it is, and as an encoding would show it. Base64 depends on where the token begins, so all three are tried,
 /// without the letters that its neighbours have a part in.
-fn forms(token: &str) -> Vec<String> {
+pub(crate) fn forms(token: &str) -> Vec<String> {
     let hex: String = token.bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut forms = vec![token.to_owned(), hex.to_uppercase(), hex, token.replace('-', "%2D")];
     for before in 0..3 {

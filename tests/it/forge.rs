@@ -3,6 +3,7 @@
 mod azure_devops;
 mod bitbucket_cloud;
 mod bitbucket_data_center;
+mod git;
 mod gitea;
 mod github;
 mod gitlab;

@@ -77,6 +77,13 @@ const TABLE: &[Row] = &[
     Row { module: "main", may_use: EVERYTHING, never_sees: &["sled", "reqwest", "ring"] },
     // The command line of the binary.
     Row { module: "cli", may_use: EVERYTHING, never_sees: &["sled", "reqwest", "ring"] },
+    // The commands that ask a server: clients like any other.
+    Row { module: "dial", may_use: &["config"], never_sees: &["sled", "reqwest", "ring"] },
+    Row {
+        module: "git_credential",
+        may_use: &["config", "dial", "proto"],
+        never_sees: &["sled", "reqwest", "ring", "std::fs", "tracing"],
+    },
     Row { module: "config", may_use: EVERYTHING, never_sees: &["sled", "reqwest", "ring"] },
     Row { module: "telemetry", may_use: EVERYTHING, never_sees: &["sled", "reqwest", "ring"] },
     // The list of modules.

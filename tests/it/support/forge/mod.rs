@@ -5,7 +5,8 @@
 //!
 //! It is an independent peer: it shares no code with the product, its rows are made from the
 //! recorded exchanges in `tests/fixtures/providers`, and it answers, pages and refuses as the real
-//! hosts were seen to. Switches ([`Fault`]) turn it hostile; [`Forge::requests`] tells what arrived.
+//! hosts were seen to. Its clone URLs lead to the real git. Switches ([`Fault`]) turn it hostile;
+//! [`Forge::requests`] tells what arrived.
 
 #![allow(
     dead_code,
@@ -26,6 +27,7 @@ mod bitbucket_cloud;
 mod bitbucket_data_center;
 mod control;
 mod fault;
+mod git;
 mod gitea;
 mod github;
 mod gitlab;
@@ -174,6 +176,7 @@ impl Forge {
             bitbucket_cloud: bitbucket_cloud::Instance::build(&config)?,
             bitbucket_data_center: bitbucket_data_center::Instance::build(&config, &origin)?,
             origin,
+            git: git::GitServer::default(),
             drip: config.drip,
             control: Mutex::new(Control { latency: config.latency, ..Control::default() }),
             holds: hold::Holds::default(),
@@ -242,6 +245,12 @@ impl Forge {
     /// The commit that a branch or a tag of every repository stands for.
     pub(crate) fn commit_of(name: &str) -> String {
         refs::Refs::commit(name)
+    }
+
+    /// The commit of the repository that git finds at a clone URL of this forge. Errors are those of running git.
+    pub(crate) async fn commit_at(&self, clone_url: &str) -> io::Result<String> {
+        let path = clone_url.strip_prefix(self.origin()).unwrap_or(clone_url);
+        self.shared.git.commit(path).await
     }
 
     /// The certificate authority of a TLS forge.
@@ -425,6 +434,7 @@ impl Drop for Forge {
 #[derive(Debug)]
 struct Shared {
     origin: String,
+    git: git::GitServer,
     drip: Duration,
     gitea: gitea::Instance,
     github: github::Instance,
@@ -487,7 +497,10 @@ impl Shared {
         let answer = match (scripted, rule) {
             (Some(reply), _) => Answer::Reply(reply),
             (None, Some((index, fault))) => fault::apply(self, index, &fault, &seen),
-            (None, None) => Answer::Reply(self.truth(&seen)),
+            (None, None) => match self.git_answer(&seen).await {
+                Some(reply) => Answer::Reply(reply),
+                None => Answer::Reply(self.truth(&seen)),
+            },
         };
         if !latency.is_zero() {
             tokio::time::sleep_until(ready_at).await;
