@@ -575,6 +575,8 @@ mod tests {
                 "gitmoor.v1.ConnectionService.ReplaceCredential",
                 "gitmoor.v1.ConnectionService.DeleteConnection",
                 "gitmoor.v1.ConnectionService.VerifyConnection",
+                "gitmoor.v1.ConnectionService.WatchConnections",
+                "gitmoor.v1.ConnectionService.ListConnectionEvents",
                 "gitmoor.v1.RepositoryService.ListNamespaces",
                 "gitmoor.v1.RepositoryService.ListRepositories",
                 "gitmoor.v1.RepositoryService.StreamRepositories",

@@ -181,12 +181,39 @@ impl Link {
     /// The webhook that the link counts on, if it has one.
     #[must_use]
     pub fn webhook_key(&self) -> Option<WebhookKey> {
-        (self.webhook_mode != WebhookMode::None && !self.webhook_target_url.is_empty()).then(|| WebhookKey {
+        (self.webhook_mode != WebhookMode::None).then(|| self.target_key()).flatten()
+    }
+
+    /// The webhook of the link's target, also one that the link does not count on any more.
+    #[must_use]
+    pub fn target_key(&self) -> Option<WebhookKey> {
+        (!self.webhook_target_url.is_empty()).then(|| WebhookKey {
             provider: self.provider.clone(),
             instance: self.instance.clone(),
             repository_id: self.repository.provider_id.clone(),
             target_url: self.webhook_target_url.clone(),
         })
+    }
+
+    /// Takes the repository as it was just seen, and remembers the name that it had before. One that it gets back, it has
+    /// now and not before.
+    pub fn see(&mut self, repository: Repository) {
+        let before = std::mem::replace(&mut self.repository, repository).full_name;
+        let now = &self.repository.full_name;
+        if before != *now {
+            self.previous_full_names.retain(|name| *name != before && name != now);
+            self.previous_full_names.push(before);
+            let surplus = self.previous_full_names.len().saturating_sub(MAX_PREVIOUS_NAMES);
+            self.previous_full_names.drain(..surplus);
+        }
+    }
+
+    /// Gives the link to another connection of the same instance, and remembers who did it.
+    pub fn switch_to(&mut self, connection: ConnectionId, actor: String, time: Timestamp) {
+        self.connection = connection.clone();
+        self.connection_history.push(HistoryEntry { connection, actor, time });
+        let surplus = self.connection_history.len().saturating_sub(MAX_HISTORY);
+        self.connection_history.drain(..surplus);
     }
 
     /// Whether the link holds its repository: one that is being unlinked does not.

@@ -13,7 +13,9 @@ use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::connection_service_server::ConnectionService;
 use crate::service::checked;
-use crate::service::connections::{Connections, Create, Replace, ShownConnection, UNNAMED, Update, Verified};
+use crate::service::connections::{
+    Connections, Create, Replace, Replaced, ShownConnection, UNNAMED, Update, Verified,
+};
 use crate::service::draft::Violations;
 use crate::service::error::Error;
 use crate::service::filter::{Filter, OrderBy};
@@ -117,15 +119,16 @@ impl ConnectionHandlers {
             name,
             credential,
             allow_account_change: message.allow_account_change,
+            check_links: convert::check_links(message.check_links, &mut violations),
             etag: message.etag,
             violations: violations.into_found(),
             validate_only: message.validate_only,
         };
-        let repeat = repeat(request_id.as_deref(), &content, message.validate_only, |verified: &Verified| {
-            replaced(verified).encode_to_vec()
+        let repeat = repeat(request_id.as_deref(), &content, message.validate_only, |done: &Replaced| {
+            replaced(done).encode_to_vec()
         });
         match self.0.replace_credential(&context, replace, repeat).await? {
-            Done::Now(verified) => Ok(replaced(&verified)),
+            Done::Now(done) => Ok(replaced(&done)),
             Done::Before(answer) => decode(&answer),
         }
     }
@@ -179,7 +182,7 @@ impl ConnectionHandlers {
         let name = names::connection("name", &message.name, &mut violations);
         violations.finish()?;
         let name = checked(name)?;
-        self.0.delete(&context, &name, &message.etag).await
+        self.0.delete(&context, &name, &message.etag, message.force).await
     }
 
     async fn read(&self, request: Request<v1::GetConnectionRequest>) -> Result<v1::Connection, Error> {
@@ -311,11 +314,12 @@ impl Verified {
     }
 }
 
-fn replaced(verified: &Verified) -> v1::ReplaceCredentialResponse {
+fn replaced(done: &Replaced) -> v1::ReplaceCredentialResponse {
+    let Replaced { verified, affected } = done;
     v1::ReplaceCredentialResponse {
         connection: Some(convert::connection(verified.connection.clone())),
         report: Some(convert::report(&verified.report)),
-        affected_links: Vec::new(),
+        affected_links: affected.iter().map(convert::affected_link).collect(),
     }
 }
 

@@ -11,5 +11,5 @@ pub(super) use encode::{
     connection, found, git_ref, namespace, provider, report, time, warning, webhook_event,
 };
 pub(super) use events::connection_event;
-pub(super) use links::{link, link_draft, link_edit};
+pub(super) use links::{affected_link, check_links, link, link_draft, link_edit, migrated, switch_target};
 pub(super) use webhooks::{delivery, rotated, webhook};

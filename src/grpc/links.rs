@@ -1,11 +1,14 @@
 //! The part of `gitmoor.v1.RepositoryService` that is about repository links.
 
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
 use prost::Message as _;
 use tonic::Request;
 
 use super::repeat::{content, content_of, decode, repeat};
-use super::repositories::{by_clone_url, by_full_name};
-use super::{convert, names, open};
+use super::repositories::{Messages, by_clone_url, by_full_name, streaming, until};
+use super::{convert, names, open, status};
 use crate::domain::connection::TenantId;
 use crate::domain::link::Link;
 use crate::domain::violation::{FieldReason, FieldViolation};
@@ -15,7 +18,9 @@ use crate::service::checked;
 use crate::service::draft::Violations;
 use crate::service::error::Error;
 use crate::service::filter::{Filter, OrderBy};
-use crate::service::links::{Create, CreateBatch, Links, Selector, ShownLink, Update};
+use crate::service::links::{
+    Create, CreateBatch, Links, ListTargets, Migrate, Selector, ShownLink, Switch, Update,
+};
 use crate::service::listing::Query;
 use crate::service::once::Done;
 use crate::service::page_token::Binding;
@@ -136,6 +141,64 @@ impl LinkHandlers {
         let name = names::link("name", &message.name, &mut violations);
         violations.finish()?;
         self.0.delete(&context, &checked(name)?, &message.etag).await
+    }
+
+    pub(super) async fn switch_targets(
+        &self,
+        request: Request<v1::ListSwitchTargetsRequest>,
+    ) -> Result<v1::ListSwitchTargetsResponse, Error> {
+        let (_, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let name = names::link("parent", &message.parent, &mut violations);
+        let page_size = convert::page_size(std::mem::take(&mut message.page_size), &mut violations);
+        let page_token = std::mem::take(&mut message.page_token);
+        violations.finish()?;
+        let binding = Binding(content("ListSwitchTargets", &message));
+        let list = ListTargets { name: checked(name)?, page_size, page_token, binding };
+        let page = self.0.switch_targets(list).await?;
+        Ok(v1::ListSwitchTargetsResponse {
+            switch_targets: page.targets.into_iter().map(convert::switch_target).collect(),
+            next_page_token: page.next_page_token,
+        })
+    }
+
+    pub(super) async fn switch(
+        &self,
+        request: Request<v1::SwitchConnectionRequest>,
+    ) -> Result<v1::RepositoryLink, Error> {
+        let (context, mut message) = open(request)?;
+        let mut violations = Violations::default();
+        let request_id = names::request_id(&std::mem::take(&mut message.request_id), &mut violations);
+        let content = content_of("SwitchConnection", &message, request_id.as_deref());
+        let name = names::link("name", &message.name, &mut violations);
+        let target = names::connection("connection", &message.connection, &mut violations);
+        let switch = Switch { name, target, etag: message.etag, violations };
+        let repeat = repeat(request_id.as_deref(), &content, false, |link: &ShownLink| {
+            convert::link(link.clone()).encode_to_vec()
+        });
+        match self.0.switch(&context, switch, repeat).await? {
+            Done::Now(link) => Ok(convert::link(link)),
+            Done::Before(answer) => decode(&answer),
+        }
+    }
+
+    /// The stream ends after `total`, unless the caller named another deadline.
+    pub(super) async fn migrate(
+        &self,
+        request: Request<v1::MigrateRepositoryLinksRequest>,
+        total: Duration,
+    ) -> Result<Messages<v1::MigrateRepositoryLinksResponse>, Error> {
+        let (context, message) = open(request)?;
+        let context = streaming(context, total);
+        let mut violations = Violations::default();
+        let tenant = names::tenant("parent", &message.parent, &mut violations);
+        let source = names::connection("source_connection", &message.source_connection, &mut violations);
+        let target = names::connection("target_connection", &message.target_connection, &mut violations);
+        let validate_only = message.validate_only;
+        let migrate = Migrate { tenant, source, target, violations, validate_only };
+        let moved = self.0.migrate(&context, migrate).await?;
+        let messages = moved.map(|moved| moved.map(convert::migrated).map_err(status::of));
+        Ok(until(Box::pin(messages), context.deadline))
     }
 }
 

@@ -15,13 +15,13 @@ use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::proto::v1;
 use crate::proto::v1::repository_service_server::RepositoryService;
 use crate::provider::Lookup;
-use crate::service::checked;
 use crate::service::draft::Violations;
 use crate::service::error::Error;
 use crate::service::git::Git;
 use crate::service::links::Links;
 use crate::service::page_token::Binding;
 use crate::service::repositories::{Batch, PageRequest, Repositories, Section, Wanted};
+use crate::service::{Context, checked};
 
 /// Longest query, namespace, full name or clone URL, in bytes.
 const MAX_TEXT_BYTES: usize = 2_048;
@@ -98,7 +98,7 @@ impl RepositoryHandlers {
     }
 
     async fn stream(&self, request: Request<v1::StreamRepositoriesRequest>) -> Result<Batches, Error> {
-        let (mut context, message) = open(request)?;
+        let (context, message) = open(request)?;
         let mut violations = Violations::default();
         let parent = names::connection_or_all("parent", &message.parent, &mut violations);
         let wanted = wanted(
@@ -110,10 +110,7 @@ impl RepositoryHandlers {
         );
         violations.finish()?;
         let parent = checked(parent)?;
-        // A caller's own deadline was set by the inbound layers; where there is none a stream may take longer than
-        // a unary call.
-        let total = Instant::now() + self.stream_total;
-        context.deadline = context.stream_deadline.map_or(total, |deadline| deadline.min(total));
+        let context = streaming(context, self.stream_total);
         let deadline = context.deadline;
         let batches = self.repositories.stream(&context, parent, wanted).await?;
         let messages = batches.flat_map(move |batch| {
@@ -185,7 +182,9 @@ impl RepositoryHandlers {
     }
 }
 
-type Batches = Pin<Box<dyn Stream<Item = Result<v1::StreamRepositoriesResponse, Status>> + Send>>;
+/// The messages of a streamed answer.
+pub(super) type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+type Batches = Messages<v1::StreamRepositoriesResponse>;
 
 #[tonic::async_trait]
 impl RepositoryService for RepositoryHandlers {
@@ -277,16 +276,16 @@ impl RepositoryService for RepositoryHandlers {
 
     async fn list_switch_targets(
         &self,
-        _request: Request<v1::ListSwitchTargetsRequest>,
+        request: Request<v1::ListSwitchTargetsRequest>,
     ) -> Result<Response<v1::ListSwitchTargetsResponse>, Status> {
-        Err(Status::unimplemented("ListSwitchTargets"))
+        self.links.switch_targets(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn switch_connection(
         &self,
-        _request: Request<v1::SwitchConnectionRequest>,
+        request: Request<v1::SwitchConnectionRequest>,
     ) -> Result<Response<v1::RepositoryLink>, Status> {
-        Err(Status::unimplemented("SwitchConnection"))
+        self.links.switch(request).await.map(Response::new).map_err(status::of)
     }
 
     async fn find_connections(
@@ -303,14 +302,13 @@ impl RepositoryService for RepositoryHandlers {
         git::credential(&self.git, request).await.map(Response::new).map_err(status::of)
     }
 
-    type MigrateRepositoryLinksStream =
-        Pin<Box<dyn Stream<Item = Result<v1::MigrateRepositoryLinksResponse, Status>> + Send>>;
+    type MigrateRepositoryLinksStream = Messages<v1::MigrateRepositoryLinksResponse>;
 
     async fn migrate_repository_links(
         &self,
-        _request: Request<v1::MigrateRepositoryLinksRequest>,
+        request: Request<v1::MigrateRepositoryLinksRequest>,
     ) -> Result<Response<Self::MigrateRepositoryLinksStream>, Status> {
-        Err(Status::unimplemented("MigrateRepositoryLinks"))
+        self.links.migrate(request, self.stream_total).await.map(Response::new).map_err(status::of)
     }
 }
 
@@ -367,10 +365,18 @@ fn split(batch: Batch) -> Vec<Result<v1::StreamRepositoriesResponse, Status>> {
     }
 }
 
+/// The context of a stream that ends after `total`: a caller's own deadline was set by the inbound layers; where there is
+/// none a stream may take longer than a unary call.
+pub(super) fn streaming(context: Context, total: Duration) -> Context {
+    let total = Instant::now() + total;
+    let deadline = context.stream_deadline.map_or(total, |deadline| deadline.min(total));
+    Context { deadline, ..context }
+}
+
 /// Ends a stream with DEADLINE_EXCEEDED at `deadline`, and after [`IDLE`] without a message while somebody waits
 /// for one. A reader that does not read is not silence: nothing is fetched for it, and HTTP/2 keep-alive tells
 /// whether it is still there.
-fn until(messages: Batches, deadline: Instant) -> Batches {
+pub(super) fn until<M: Send + 'static>(messages: Messages<M>, deadline: Instant) -> Messages<M> {
     Box::pin(futures_util::stream::unfold(Some(messages), move |messages| async move {
         let mut messages = messages?;
         let limit = deadline.min(Instant::now() + IDLE);

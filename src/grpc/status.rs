@@ -111,7 +111,10 @@ pub fn of(error: Error) -> Status {
             let answer = Answer::new(
                 Code::FailedPrecondition,
                 ErrorReason::ConnectionInUse,
-                format!("{name} is in use by {count} repository links. Unlink or switch them, or set `force`."),
+                format!(
+                    "{name} is in use by {count} repository links. Unlink or switch them first; DeleteConnection with \
+                     `force` unlinks them."
+                ),
             )
             .meta("linkCount", count.to_string());
             let told = "The link uses the connection.";
@@ -144,7 +147,7 @@ pub fn of(error: Error) -> Status {
             );
             answer
                 .meta("linkCount", lost.len().to_string())
-                .preconditions("REPOSITORY_NOT_ACCESSIBLE", lost.into_iter())
+                .preconditions("REPOSITORY_NOT_ACCESSIBLE", lost)
                 .status()
         }
         Error::WebhookPermissionMissing { link, told } => Answer::new(

@@ -1,32 +1,33 @@
 //! Connections: create, read, list, update, replace the credential, verify, delete.
 
+mod affected;
 mod commit;
 mod create;
 mod credential;
+mod delete;
 mod listing;
+mod relocate;
 mod update;
 mod verification;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use affected::{Affected, AffectedOutcome, CheckLinks};
 pub use create::Create;
-pub use credential::Replace;
+pub use credential::{Replace, Replaced};
 pub use listing::ConnectionsPage;
 pub use update::{Edit, Update};
 pub(crate) use verification::UNNAMED;
 pub use verification::Verified;
 
-use super::audit::{self, Subject};
 use super::draft::{CheckedCredential, CheckedDraft};
 use super::error::{CredentialOrigin, Error};
 use super::verify::present;
-use super::{CREDENTIAL_FIELD, Context, Core, account_of, etag_of, origin_of, parse_stored_url, store_down};
+use super::{CREDENTIAL_FIELD, Core, account_of, etag_of, origin_of, parse_stored_url, store_down};
 use crate::domain::connection::{
     Connection, ConnectionName, ConnectionRecord, DisplayName, ProviderId, Revision, State,
 };
 use crate::domain::credential::{Credential, CredentialInfo, Sealed};
-use crate::domain::event::EventType;
 use crate::domain::timestamp::Timestamp;
 use crate::provider::gateway::Peer;
 use crate::provider::{About, Endpoint, Inspection, Provider, ProviderError};
@@ -93,43 +94,6 @@ impl Connections {
             shown.rate_limit = Some(told);
         }
         shown
-    }
-
-    /// Deletes a connection with its sealed secret. Its display name is free again, its id never.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ConnectionNotFound`], [`Error::Stale`], [`Error::StoreUnavailable`].
-    pub async fn delete(&self, context: &Context, name: &ConnectionName, etag: &str) -> Result<(), Error> {
-        let core = &*self.0;
-        let record = core.record(name).await?;
-        check_etag(&record.connection, etag)?;
-        let now = core.clock.now();
-        let gone = audit::summary(&record.connection);
-        let event = audit::event(
-            context,
-            EventType::ConnectionDeleted,
-            Subject::connection(name),
-            gone,
-            BTreeMap::new(),
-            now,
-        );
-        let mut revision = record.revision;
-        loop {
-            let removal = Change::Remove { name: name.clone(), expected: revision };
-            let Err(error) = core.store.commit(vec![removal, Change::Append(event.clone())]).await else {
-                return Ok(());
-            };
-            let current = match error {
-                StoreError::Stale => core.record(name).await?,
-                error => return Err(Error::from_store(error, name, "")),
-            };
-            // Bookkeeping in between is no change that somebody could mind; each round needs another one of it.
-            if current.connection.generation != record.connection.generation {
-                return Err(Error::Stale { name: name.to_string() });
-            }
-            revision = current.revision;
-        }
     }
 
     /// Refuses a display name that another connection of the tenant and provider has.
@@ -215,6 +179,8 @@ impl Core {
 struct Next {
     connection: Connection,
     sealed: Sealed,
+    /// What changes with it: the links that move along.
+    also: Vec<Change>,
 }
 
 /// Back to never verified: what was found no longer speaks of this connection.

@@ -182,7 +182,7 @@ pub enum Error {
         /// Which one, from 0 on.
         index: usize,
         /// How.
-        error: Box<Error>,
+        error: Box<Self>,
     },
     /// A defect of this program.
     #[error("internal error")]
@@ -245,9 +245,9 @@ impl Error {
             StoreError::IdTaken => Self::IdTaken { name: name.to_string() },
             StoreError::Stale => Self::Stale { name: name.to_string() },
             StoreError::InUse => Self::InUse { name: name.clone(), links: Vec::new(), count: 0 },
-            // No commit about a connection alone claims a repository.
-            StoreError::RepositoryLinked { .. } => {
-                Self::Bug { problem: "a repository was claimed for a connection".to_owned() }
+            // Its links moved along to another instance, where one of the repositories has a link.
+            StoreError::RepositoryLinked { owner } => {
+                Self::AlreadyLinked { owner: LinkName { tenant: name.tenant.clone(), id: owner } }
             }
             StoreError::RequestRemembered => Self::AlreadyAnswered,
             StoreError::Unreadable(record) => {

@@ -3,7 +3,11 @@
 mod create;
 mod draft;
 mod listing;
+mod look;
+mod migrate;
+mod rouse;
 mod shown;
+mod switch;
 mod update;
 
 use std::collections::BTreeMap;
@@ -12,7 +16,10 @@ use std::sync::Arc;
 pub use create::{Create, CreateBatch, Selector};
 pub use draft::{LinkDraft, WebhookWish};
 pub use listing::LinksPage;
+pub use migrate::{Became, Migrate, Migrated};
 pub use shown::ShownLink;
+pub(super) use switch::mark_seen;
+pub use switch::{ListTargets, Switch, SwitchTarget, SwitchTargetsPage};
 pub use update::{Edit, Update};
 
 use super::audit::{Subject, event, link_summary};
@@ -63,22 +70,7 @@ impl Links {
                 return Ok(());
             }
             check_etag(&record.link, etag)?;
-            let now = core.clock.now();
-            let shared = core.share_webhooks(Some(&record.link), None, now).await?;
-            let gone = link_summary(&record.link);
-            let subject = Subject::link(&record.link);
-            let event = event(context, EventType::RepositoryUnlinked, subject, gone, BTreeMap::new(), now);
-            let change = if shared.removal {
-                let mut link = record.link.clone();
-                link.state = LinkState::Unlinking;
-                link.update_time = now;
-                link.generation += 1;
-                replace_change(&record, link, None, 0)
-            } else {
-                Change::RemoveLink { name: name.clone(), expected: record.revision }
-            };
-            let mut changes = vec![change, Change::Append(event)];
-            changes.extend(shared.changes);
+            let changes = core.unlinked(context, &record, core.clock.now()).await?;
             match core.store.commit(changes).await {
                 Ok(()) => {
                     core.work.wake();
@@ -93,6 +85,31 @@ impl Links {
 }
 
 impl Core {
+    /// The changes that unlink a live link and tell of it: it goes with its last webhook, or at once.
+    pub(super) async fn unlinked(
+        &self,
+        context: &Context,
+        record: &LinkRecord,
+        now: Timestamp,
+    ) -> Result<Vec<Change>, Error> {
+        let shared = self.share_webhooks(Some(&record.link), None, now).await?;
+        let gone = link_summary(&record.link);
+        let subject = Subject::link(&record.link);
+        let event = event(context, EventType::RepositoryUnlinked, subject, gone, BTreeMap::new(), now);
+        let change = if shared.removal {
+            let mut link = record.link.clone();
+            link.state = LinkState::Unlinking;
+            link.update_time = now;
+            link.generation += 1;
+            replace_change(record, link, None, 0)
+        } else {
+            Change::RemoveLink { name: record.link.name.clone(), expected: record.revision }
+        };
+        let mut changes = vec![change, Change::Append(event)];
+        changes.extend(shared.changes);
+        Ok(changes)
+    }
+
     /// The stored link of that name.
     pub(super) async fn link(&self, name: &LinkName) -> Result<Arc<LinkRecord>, Error> {
         self.store.link(name).await.map_err(|error| Error::from_link_store(error, name))

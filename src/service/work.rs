@@ -170,7 +170,7 @@ async fn do_one(core: &Core, due: &Due) -> Duration {
     let work = async {
         match due {
             Due::Webhook(key) => core.keep_webhook(key, Pace::background(limit)).await.map(drop),
-            Due::Link(_) => Ok(()),
+            Due::Link(name) => core.look_at_link(name, limit).await,
         }
     };
     // A little longer than its calls may take, so that what they end with is written down.

@@ -271,6 +271,9 @@ macro_rules! stored {
 use stored;
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 

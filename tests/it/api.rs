@@ -18,6 +18,7 @@ mod network;
 mod refusals;
 mod repositories;
 mod requests;
+mod switching;
 mod tenancy;
 mod validation;
 mod watch;

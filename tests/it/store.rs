@@ -18,6 +18,7 @@ use self::fixture::{
 mod crash;
 pub(crate) mod damage;
 pub(crate) mod fixture;
+mod links;
 pub(crate) mod trail;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +44,7 @@ struct Fresh {
 /// The conformance suite; `factory` makes an empty store.
 async fn all<F: Future<Output = Fresh>>(factory: impl Fn() -> F) {
     macro_rules! run {
-        ($($case:ident),+ $(,)?) => {
+        ($($case:path),+ $(,)?) => {
             $({
                 println!("{}", stringify!($case));
                 let fresh = factory().await;
@@ -70,6 +71,18 @@ async fn all<F: Future<Output = Fresh>>(factory: impl Fn() -> F) {
         one_name_goes_to_one_of_many,
         t16_a_hundred_equal_requests_have_one_effect,
         after_the_close_nothing_is_accepted,
+        links::a_link_is_found_by_name_repository_and_connection,
+        links::a_repository_is_linked_once_in_a_tenant,
+        links::ids_of_links_are_not_used_again,
+        links::a_stale_link_is_refused,
+        links::a_switch_moves_the_link_and_its_claims,
+        links::ac_32_a_connection_in_use_cannot_be_removed,
+        links::what_was_proven_holds_for_one_credential,
+        links::a_webhook_is_put_replaced_and_removed,
+        links::due_work_comes_in_the_order_of_its_time,
+        links::links_page_in_the_order_of_their_ids,
+        links::one_repository_goes_to_one_of_many,
+        links::changes_of_one_commit_see_each_others_links,
     );
     trail::all(&factory).await;
 }

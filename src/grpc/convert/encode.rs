@@ -49,14 +49,7 @@ pub(in crate::grpc) fn connection(shown: ShownConnection) -> v1::Connection {
             Hosting::Cloud => v1::connection::Hosting::Cloud,
             Hosting::SelfHosted => v1::connection::Hosting::SelfHosted,
         } as i32,
-        state: match connection.state {
-            State::Pending => v1::connection::State::Pending,
-            State::Active => v1::connection::State::Active,
-            State::Degraded => v1::connection::State::Degraded,
-            State::AuthFailed => v1::connection::State::AuthFailed,
-            State::Unreachable => v1::connection::State::Unreachable,
-            State::Disabled => v1::connection::State::Disabled,
-        } as i32,
+        state: connection_state(connection.state),
         conditions: connection.conditions.into_iter().map(condition).collect(),
         rate_limit: connection.rate_limit.map(rate_limit),
         disabled: connection.disabled,
@@ -69,6 +62,18 @@ pub(in crate::grpc) fn connection(shown: ShownConnection) -> v1::Connection {
         etag,
         linked_repository_count: i64::try_from(linked_repositories).unwrap_or(i64::MAX),
     }
+}
+
+pub(super) fn connection_state(state: State) -> i32 {
+    let wire = match state {
+        State::Pending => v1::connection::State::Pending,
+        State::Active => v1::connection::State::Active,
+        State::Degraded => v1::connection::State::Degraded,
+        State::AuthFailed => v1::connection::State::AuthFailed,
+        State::Unreachable => v1::connection::State::Unreachable,
+        State::Disabled => v1::connection::State::Disabled,
+    };
+    wire as i32
 }
 
 fn credential_info(info: CredentialInfo) -> v1::CredentialInfo {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::encode::{condition, repository, time, webhook_event};
+use super::encode::{account, condition, connection_state, repository, time, webhook_event};
 use crate::domain::connection::ConnectionName;
 use crate::domain::link::{HistoryEntry, LinkState, WebhookMode};
 use crate::domain::violation::{FieldReason, FieldViolation};
 use crate::domain::webhook::WebhookEvent;
-use crate::grpc::names;
+use crate::grpc::{names, status};
 use crate::proto::v1;
+use crate::service::connections::{Affected, AffectedOutcome, CheckLinks};
 use crate::service::draft::Violations;
-use crate::service::links::{Edit, LinkDraft, ShownLink, WebhookWish, etag};
+use crate::service::links::{Became, Edit, LinkDraft, Migrated, ShownLink, SwitchTarget, WebhookWish, etag};
 
 /// A link as a reader sees it.
 pub(in crate::grpc) fn link(shown: ShownLink) -> v1::RepositoryLink {
@@ -55,6 +56,77 @@ pub(in crate::grpc) fn link(shown: ShownLink) -> v1::RepositoryLink {
         etag,
         reconciling,
         repository: Some(repository(&connection, link.repository)),
+    }
+}
+
+/// A connection that a link can be switched to, or has.
+pub(in crate::grpc) fn switch_target(target: SwitchTarget) -> v1::SwitchTarget {
+    let SwitchTarget { connection, current, same_instance } = target;
+    v1::SwitchTarget {
+        connection: connection.name.to_string(),
+        display_name: connection.display_name.as_str().to_owned(),
+        base_url: connection.base_url,
+        account: connection.credential.account.map(account),
+        obfuscated_token: connection.credential.obfuscated_token,
+        state: connection_state(connection.state),
+        current,
+        same_instance,
+    }
+}
+
+/// What became of one link of a migration.
+pub(in crate::grpc) fn migrated(moved: Migrated) -> v1::MigrateRepositoryLinksResponse {
+    use v1::migrate_repository_links_response::{Outcome, Progress};
+    let Migrated { name, became, done, total } = moved;
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let (outcome, reason, message) = match became {
+        Became::Moved => (Outcome::Moved, String::new(), String::new()),
+        Became::WouldMove => (Outcome::WouldMove, String::new(), String::new()),
+        Became::Refused(error) => {
+            let status = status::of(error);
+            // The call goes well, so its log line will not tell.
+            if let Some(cause) = status::Cause::of(&status) {
+                tracing::error!(link = %name, %cause, "a link is left out of a migration");
+            }
+            (Outcome::Refused, status::reason(&status), status.message().to_owned())
+        }
+    };
+    v1::MigrateRepositoryLinksResponse {
+        repository_link: name.to_string(),
+        outcome: outcome as i32,
+        reason,
+        message,
+        progress: Some(Progress { done: count(done), total: count(total) }),
+    }
+}
+
+/// Which linked repositories a new credential must reach: all of them where the caller does not say.
+pub(in crate::grpc) fn check_links(number: i32, violations: &mut Violations) -> CheckLinks {
+    use v1::replace_credential_request::CheckLinks as Wire;
+    match Wire::try_from(number) {
+        Ok(Wire::None) => CheckLinks::None,
+        Ok(Wire::Unspecified | Wire::All) => CheckLinks::All,
+        Err(_) => {
+            let told = "must be NONE or ALL; left out, it is ALL";
+            violations.push(FieldViolation::new("check_links", FieldReason::UnknownValue, told));
+            CheckLinks::All
+        }
+    }
+}
+
+/// What a new credential means for one link.
+pub(in crate::grpc) fn affected_link(affected: &Affected) -> v1::AffectedLink {
+    use v1::affected_link::Outcome;
+    v1::AffectedLink {
+        repository_link: affected.name.to_string(),
+        full_name: affected.full_name.clone(),
+        outcome: match affected.outcome {
+            AffectedOutcome::Kept => Outcome::Kept,
+            AffectedOutcome::Lost => Outcome::Lost,
+            AffectedOutcome::Unchecked => Outcome::Unchecked,
+        } as i32,
+        reason: affected.reason.to_owned(),
+        message: affected.message.clone(),
     }
 }
 

@@ -54,9 +54,11 @@ impl Connections {
                 connection.credential.expiry_told |= known.expiry_told;
             }
             let change = replace_change(&current, connection, next.sealed.clone());
-            let changes = vec![change, Change::Append(event.clone())];
+            let mut changes = vec![change, Change::Append(event.clone())];
+            changes.extend(next.also.iter().cloned());
             match self.commit(&next.connection, changes, repeat, answer, now).await {
-                Err(Error::Stale { .. }) => {
+                // What is gone may be a link that was to move along.
+                Err(Error::Stale { .. } | Error::ConnectionNotFound(_)) => {
                     current = self.0.record(name).await?;
                     if current.connection.generation != read.connection.generation {
                         break;

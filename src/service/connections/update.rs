@@ -8,6 +8,7 @@ use crate::domain::credential::CapabilityType;
 use crate::domain::event::EventType;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::violation::{FieldReason, FieldViolation};
+use crate::provider::api::Api;
 use crate::provider::gateway::Peer;
 use crate::provider::{Endpoint, Inspection, Provider};
 use crate::service::audit::{Subject, difference, event, summary};
@@ -137,8 +138,12 @@ impl Connections {
         }
 
         let now = core.clock.now();
-        let mut next =
-            Next { connection: edited(before, &wished, display_name), sealed: record.sealed.clone() };
+        let mut next = Next {
+            connection: edited(before, &wished, display_name),
+            sealed: record.sealed.clone(),
+            also: Vec::new(),
+        };
+        let mut api = None;
         let retrusts = wished.ca_certificates_pem != before.ca_certificates_pem;
         if (moves || retrusts) && wished.disabled {
             let endpoint =
@@ -146,7 +151,10 @@ impl Connections {
             self.move_unverified(&mut next, &endpoint, supplied.as_ref(), now)?;
         } else if moves || retrusts {
             let endpoints = if moves { endpoints } else { vec![stored_endpoint(before)?] };
-            self.move_verified(context, &record, &mut next, provider, endpoints, supplied.as_ref()).await?;
+            let moved = self
+                .move_verified(context, &record, &mut next, provider, endpoints, supplied.as_ref())
+                .await?;
+            api = Some(moved);
         } else if wished.required_capabilities != before.required_capabilities {
             verify::reconsider(&mut next.connection, provider, now);
         }
@@ -158,6 +166,10 @@ impl Connections {
             }
             return Ok(shown);
         }
+        if next.connection.effective_api_url != before.effective_api_url {
+            next.also = self.relocated(context, &record, &next, provider, api, now).await?;
+        }
+        let enabled = before.disabled && !next.connection.disabled;
         next.connection.update_time = now;
         next.connection.generation += 1;
         let shown = core.show_connection(next.connection.clone(), now).await?;
@@ -167,10 +179,15 @@ impl Connections {
         let (was, is) = difference(&summary(before), &summary(&next.connection));
         let event = event(context, EventType::ConnectionUpdated, Subject::connection(name), was, is, now);
         self.replace(&record, next, event, repeat, &shown, now).await?;
+        if enabled {
+            core.rouse(name).await;
+        }
+        core.work.wake();
         Ok(shown)
     }
 
-    /// Proves that the connection works where the update would have it, and seals a credential that came along.
+    /// Proves that the connection works where the update would have it, and seals a credential that came along. Answers
+    /// the way there.
     async fn move_verified(
         &self,
         context: &Context,
@@ -179,7 +196,7 @@ impl Connections {
         provider: &dyn Provider,
         endpoints: Vec<Endpoint>,
         supplied: Option<&CheckedCredential>,
-    ) -> Result<(), Error> {
+    ) -> Result<Api, Error> {
         let core = &*self.0;
         let origin = if supplied.is_some() {
             CredentialOrigin::Supplied { field: "connection.credential" }
@@ -233,7 +250,7 @@ impl Connections {
                 self.take_credential(&mut next.connection, &endpoint, supplied, &inspection, now)?;
         }
         verify::apply(&mut next.connection, &inspection, now);
-        Ok(())
+        Ok(api)
     }
 
     /// Moves a disabled connection without asking anybody: no call reaches the provider of one, so it counts as never

@@ -375,7 +375,7 @@ fn new_link(
 }
 
 /// The condition of a repository that was seen.
-fn accessible(since: Timestamp) -> Condition {
+pub(super) fn accessible(since: Timestamp) -> Condition {
     Condition {
         condition_type: ACCESSIBLE.to_owned(),
         status: ConditionStatus::True,

@@ -3,6 +3,7 @@
 mod batch;
 mod editing;
 mod listing;
+mod looks;
 mod making;
 
 use gitmoor::proto::v1;

@@ -21,7 +21,7 @@ const LOOKS: (Duration, usize) = (Duration::from_millis(20), 1_000);
 const A_WHILE: Duration = Duration::from_secs(12 * 3_600);
 
 impl Running {
-    pub(super) fn webhooks(&self) -> WebhookServiceClient<Channel> {
+    pub(in crate::api) fn webhooks(&self) -> WebhookServiceClient<Channel> {
         WebhookServiceClient::new(self.channel.clone()).max_encoding_message_size(32 * 1024 * 1024)
     }
 

@@ -259,6 +259,8 @@ pub(crate) struct Refused {
     pub(crate) metadata: HashMap<String, String>,
     /// Field and reason of each violation.
     pub(crate) violations: Vec<(String, String)>,
+    /// Type and subject of each precondition that does not hold.
+    pub(crate) preconditions: Vec<(String, String)>,
     /// The short names of all details.
     pub(crate) details: Vec<String>,
     pub(crate) message: String,
@@ -277,6 +279,7 @@ impl Refused {
             domain: String::new(),
             metadata: HashMap::new(),
             violations: Vec::new(),
+            preconditions: Vec::new(),
             details,
             message: status.message().to_owned(),
         };
@@ -292,6 +295,12 @@ impl Refused {
                     let bad = pb::BadRequest::decode(any.value.as_slice()).expect("BadRequest");
                     refused.violations =
                         bad.field_violations.into_iter().map(|v| (v.field, v.reason)).collect();
+                }
+                "PreconditionFailure" => {
+                    let failure =
+                        pb::PreconditionFailure::decode(any.value.as_slice()).expect("PreconditionFailure");
+                    refused.preconditions =
+                        failure.violations.into_iter().map(|v| (v.r#type, v.subject)).collect();
                 }
                 _ => {}
             }

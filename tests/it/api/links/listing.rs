@@ -18,6 +18,11 @@ fn names(links: &[v1::RepositoryLink]) -> Vec<&str> {
     links.iter().map(|link| link.name.as_str()).collect()
 }
 
+/// Whether a link belongs to a listing.
+type Check<'a> = &'a dyn Fn(&v1::RepositoryLink) -> bool;
+/// What a listing is ordered by.
+type Key<'a> = &'a dyn Fn(&v1::RepositoryLink) -> String;
+
 #[tokio::test]
 async fn links_are_filtered_ordered_and_paged() {
     let (forge, app) = started().await;
@@ -40,7 +45,7 @@ async fn links_are_filtered_ordered_and_paged() {
         let elsewhere = format!("provider != \"{}\"", one.provider);
         let by_id = format!("repository.provider_id = \"{}\"", id(one));
         let by_name = format!("repository.full_name = \"{}\" AND state = LINKED", full_name(one));
-        let checks: [(&str, &dyn Fn(&v1::RepositoryLink) -> bool); 7] = [
+        let checks: [(&str, Check<'_>); 7] = [
             (&of_connection, &|link| link.connection == one.connection),
             (&elsewhere, &|link| link.provider != one.provider),
             (&by_id, &|link| id(link) == id(one)),
@@ -56,8 +61,7 @@ async fn links_are_filtered_ordered_and_paged() {
     }
     let by_full_name = |link: &v1::RepositoryLink| full_name(link).to_lowercase();
     let by_time = |link: &v1::RepositoryLink| format!("{:?}", link.create_time);
-    let orders: [(&str, &dyn Fn(&v1::RepositoryLink) -> String); 2] =
-        [("full_name", &by_full_name), ("create_time", &by_time)];
+    let orders: [(&str, Key<'_>); 2] = [("full_name", &by_full_name), ("create_time", &by_time)];
     for (order, key) in orders {
         for (order, turned) in [(order.to_owned(), false), (format!("{order} desc"), true)] {
             let mut request = v1::ListRepositoryLinksRequest { page_size: 4, ..page("", &order) };

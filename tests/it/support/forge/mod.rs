@@ -25,6 +25,7 @@ macro_rules! recorded {
 mod azure_devops;
 mod bitbucket_cloud;
 mod bitbucket_data_center;
+mod changes;
 mod control;
 mod fault;
 mod git;
@@ -508,8 +509,8 @@ impl Shared {
         answer
     }
 
-    /// What the real host would say.
-    fn truth(&self, seen: &Seen) -> Reply {
+    /// What the real host would say if nothing had changed since it began.
+    fn unchanged(&self, seen: &Seen) -> Reply {
         if let Some(rest) = seen.path.strip_prefix("/gitlab") {
             self.gitlab.answer(rest, seen)
         } else if let Some(rest) = seen.path.strip_prefix("/gitea") {
@@ -542,6 +543,7 @@ struct Control {
     seen: VecDeque<Seen>,
     scripted: VecDeque<Scripted>,
     rules: Vec<fault::Rule>,
+    changes: Vec<changes::Change>,
     latency: Duration,
 }
 

@@ -87,6 +87,12 @@ pub(super) struct Project {
     rows: OnceLock<String>,
 }
 
+impl Project {
+    pub(super) fn is_first(&self) -> bool {
+        self.id == guid(1, 0)
+    }
+}
+
 /// One repository.
 #[derive(Debug)]
 pub(super) struct Repository {

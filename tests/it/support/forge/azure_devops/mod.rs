@@ -364,8 +364,12 @@ fn presented(seen: &Seen) -> Option<(String, bool)> {
     Some((token.to_owned(), false))
 }
 
-fn visible(caller: &Caller, public: bool) -> bool {
-    matches!(caller, Caller::Known(_)) || public
+fn visible(caller: &Caller, project: &data::Project) -> bool {
+    let is_member = match caller {
+        Caller::Known(token) => !token.outsider || project.is_first(),
+        _ => false,
+    };
+    is_member || project.public
 }
 
 /// A missing scope is told in the words of a dead token; strangers need none for what is public.
@@ -378,7 +382,7 @@ fn need(caller: &Caller, scopes: &[&str]) -> Result<(), Reply> {
 
 fn find_project(form: Form<'_>, caller: &Caller, id: &str) -> Result<usize, Reply> {
     let place = form.data.find_project(id);
-    let place = place.filter(|place| visible(caller, form.data.projects[*place].public));
+    let place = place.filter(|place| visible(caller, &form.data.projects[*place]));
     place.ok_or_else(|| match caller {
         Caller::Anonymous => unauthorized(ANONYMOUS),
         Caller::Known(_) => no_project(id),

@@ -26,7 +26,7 @@ impl Instance {
             .filter(|place| {
                 let project = &form.data.projects[*place];
                 let wanted = state.eq_ignore_ascii_case("all") || state.eq_ignore_ascii_case(project.state);
-                wanted && visible(caller, project.public)
+                wanted && visible(caller, project)
             })
             .collect();
         let start = skip.min(places.len());
@@ -59,7 +59,7 @@ impl Instance {
         need(caller, &["vso.code"])?;
         let projects = form.data.projects.iter().enumerate().filter(|(_, project)| {
             let listed = project.code == Code::Readable && project.state == "wellFormed";
-            listed && visible(caller, project.public) && !project.repositories.is_empty()
+            listed && visible(caller, project) && !project.repositories.is_empty()
         });
         let mut count = 0;
         let mut rows = String::new();
@@ -128,10 +128,7 @@ pub(super) fn find(
         return Err(no_repository(id));
     };
     let project = &form.data.projects[place];
-    if project.repositories[number].disabled
-        || project.code == Code::Hidden
-        || !visible(caller, project.public)
-    {
+    if project.repositories[number].disabled || project.code == Code::Hidden || !visible(caller, project) {
         return Err(no_repository(id));
     }
     if project.code == Code::Forbidden {

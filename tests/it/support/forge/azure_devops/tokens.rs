@@ -59,6 +59,8 @@ pub(crate) struct AzureToken {
     pub(crate) admin: bool,
     /// Whether the user may view them.
     pub(crate) sees_hooks: bool,
+    /// Whether the user is a member of the first project alone.
+    pub(crate) outsider: bool,
     /// The user's GUID.
     pub(crate) user_id: String,
     /// The user's account name, an address.
@@ -96,6 +98,7 @@ pub(super) fn issue() -> Vec<AzureToken> {
         bearer: token == known::ENTRA,
         admin,
         sees_hooks: true,
+        outsider: false,
         user_id: user_id.to_owned(),
         account: account.to_owned(),
         name: name.to_owned(),
