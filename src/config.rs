@@ -83,7 +83,7 @@ pub struct Flags {
     #[arg(long, value_name = "RULE")]
     pub egress_allow: Vec<String>,
 
-    /// Admit webhooks that deliver to this target: https://HOST[:PORT][/PATH], or http://HOST:PORT for plain text to
+    /// Admit webhooks that deliver to this target: `https://HOST[:PORT][/PATH]`, or `http://HOST:PORT` for plain text to
     /// exactly that origin. Without one no webhook can be asked for. Repeatable
     /// [env: GITMOOR_WEBHOOK_TARGET_ALLOW, comma-separated]
     #[arg(long, value_name = "URL")]

@@ -21,7 +21,7 @@ pub struct UnreadableEvent {
     pub problem: RecordProblem,
 }
 
-/// What [`Store::check_trails`] found.
+/// What [`super::Store::check_trails`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrailsReport {
     /// Each tenant, in the order of their ids.

@@ -63,7 +63,7 @@ struct Place {
 
 impl Git {
     /// The connections of the tenant whose instance has the URL's host (over HTTP with its scheme and port), best
-    /// first. Up to [`MAX_ASKED`] of them are asked for the repository, those that fit its namespace before the
+    /// first. Up to twenty of them are asked for the repository, those that fit its namespace before the
     /// others, each for its share of the time. One that fails, or is not asked, ranks by what is known without it; a
     /// disabled one is never asked. Of those that are proven the one that the tenant's link uses comes first, then the
     /// one with the most rights.
